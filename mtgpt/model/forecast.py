@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 import numpy as np
-import polars as pl
 
 from mtgpt.errors import ModelError, NotFound, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import polars as pl
 
 LEVELS = ("spot", "corridor", "network")
 SERIES_COLUMNS = ("series_id", "level", "name", "variable", "unit")
