@@ -7,8 +7,8 @@ import json
 import math
 import sys
 from contextlib import contextmanager
-from datetime import date, timedelta
-from pathlib import Path
+from datetime import date, datetime, timedelta
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -103,7 +103,7 @@ def fail(sentence: str) -> None:
     console(stderr=True).print(Text(sentence), style="red", soft_wrap=True)
 
 
-def _plain(value: Any) -> Any:  # noqa: PLR0911 - one line per kind of value
+def _plain(value: Any) -> Any:
     if value is None or isinstance(value, str | bool | int):
         return value
     if isinstance(value, float):
@@ -112,14 +112,16 @@ def _plain(value: Any) -> Any:  # noqa: PLR0911 - one line per kind of value
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [_plain(item) for item in value]
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    return _plain_object(value)
+
+
+def _plain_object(value: Any) -> Any:
     if isinstance(value, date):  # datetime too
         return value.isoformat()
     if isinstance(value, timedelta):
         return value.total_seconds()
-    if isinstance(value, Path):
-        return str(value)
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     # By method, so that neither pydantic, polars nor numpy has to be imported to print a dictionary.
     for method, options in (("model_dump", {"mode": "json"}), ("to_dicts", {}), ("tolist", {})):
         if hasattr(value, method):
@@ -128,7 +130,7 @@ def _plain(value: Any) -> Any:  # noqa: PLR0911 - one line per kind of value
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def _cell(value: Any) -> str:
@@ -136,10 +138,11 @@ def _cell(value: Any) -> str:
         return ""
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if isinstance(value, int):
-        return f"{value:,}"
-    if isinstance(value, float):
-        return "" if math.isnan(value) else f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}"
-    if isinstance(value, date):
-        return value.isoformat(sep=" ", timespec="seconds") if hasattr(value, "hour") else value.isoformat()  # pyright: ignore[reportCallIssue]
+    if isinstance(value, Integral):
+        return f"{int(value):,}"
+    if isinstance(value, Real):
+        number = float(value)
+        return "" if math.isnan(number) else f"{number:,.4g}" if abs(number) < 1000 else f"{number:,.0f}"
+    if isinstance(value, datetime):
+        return value.isoformat(sep=" ", timespec="seconds")
     return "".join(c if c.isprintable() or c == "\n" else "?" for c in str(value))
