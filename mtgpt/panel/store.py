@@ -153,11 +153,8 @@ def _write(panel: Panel, folder: Path) -> None:
         metadata={"mtgpt": json.dumps(facts, sort_keys=True, ensure_ascii=False)},
     )
     _write_ipc(pa.record_batch(list(columns.values()), schema=schema), folder / _VALUES)
-    series = (
-        panel.series.select(SERIES_SCHEMA.names())
-        .cast(dict(SERIES_SCHEMA))
-        .to_arrow(compat_level=pl.CompatLevel.oldest())
-    )
+    series = panel.series.select(SERIES_SCHEMA.names()).cast(SERIES_SCHEMA)
+    series = series.to_arrow(compat_level=pl.CompatLevel.oldest()).combine_chunks()
     _write_ipc(series, folder / _SERIES)
     _write_ipc(_edges(panel.graph, "from", "to"), folder / _GRAPH)
     _write_ipc(_edges(panel.aggregation, "aggregate", "spot"), folder / _AGGREGATION)
@@ -193,7 +190,7 @@ def _read(folder: Path) -> Panel:
             values=np.stack([batch.column(name).to_numpy(zero_copy_only=False) for name in names], axis=1),
             names=tuple(name.removeprefix("covariate:") for name in names),
         )
-    frame = pl.DataFrame(pl.from_arrow(pa.table(_map_ipc(folder / _SERIES)))).cast(dict(SERIES_SCHEMA))
+    frame = pl.DataFrame(pl.from_arrow(pa.table(_map_ipc(folder / _SERIES)))).cast(SERIES_SCHEMA)
     aggregates = frame.filter(pl.col("level") != "spot").height
     calendar = calendar_of(time, ServiceRules(**facts["calendar"]))
     return Panel(
@@ -244,9 +241,8 @@ def _point(folder: Path, name: str) -> None:
 
 
 def _prune(folder: Path, keep: str) -> None:
-    places = [
-        p.parent for p in folder.glob(f"*/{_VALUES}") if p.parent.name != keep and not p.parent.name.startswith(".")
-    ]
+    places = [p.parent for p in folder.glob(f"*/{_VALUES}")]
+    places = [place for place in places if place.name != keep and not place.name.startswith(".")]
     places.sort(key=lambda p: p.stat().st_mtime, reverse=True)
     for place in places[_KEEP - 1 :]:
         shutil.rmtree(place, ignore_errors=True)
