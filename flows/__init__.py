@@ -1,0 +1,1 @@
+"""Prefect skins over mtgpt: a task passes batch ids and paths, never rows."""
