@@ -6,6 +6,7 @@ notebook) and pass what is needed down; nothing below reads the environment agai
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from pydantic import Field, SecretStr
@@ -29,8 +30,12 @@ class Settings(BaseSettings):
     home: Path = Field(default=Path(".mtgpt"), description="Lake, panels, models and runs of this workspace.")
     contracts: Path = Field(default_factory=lambda: _files("data_contracts", "data_contracts"))
     cities: Path = Field(default_factory=lambda: _files("cities", "flows/cities"), description="City manifests.")
-    real_data: Path = Field(default=Path("../shared/data"), description="Published data sets, for tests and benchmarks.")
-    threads: int | None = Field(default=None, ge=1, description="CPU threads for training and forecasts (default: all).")
+    real_data: Path = Field(
+        default=Path("../shared/data"), description="Published data sets, for tests and benchmarks."
+    )
+    threads: int | None = Field(
+        default=None, ge=1, description="CPU threads for training and forecasts (default: all)."
+    )
     salt: SecretStr = Field(
         default=SecretStr("mtgpt-open-data"),
         description="Salt of trip keys. Set a secret of your own before ingesting trips that are not public.",
@@ -55,3 +60,9 @@ class Settings(BaseSettings):
 def settings() -> Settings:
     """Reads the environment now."""
     return Settings()
+
+
+def secret(name: str) -> SecretStr | None:
+    """Reads one secret that a city manifest refers to as ``${ENV:name}``; None where it is unset or empty."""
+    value = os.environ.get(name)
+    return SecretStr(value) if value else None

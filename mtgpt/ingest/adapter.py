@@ -75,8 +75,9 @@ class Chunk:
 
     Attributes:
         table: Contract name (``observation``, ``trip``, ``spot``, …).
-        frame: That contract's columns without ``city_id``, ``source_id`` and ``batch_id``, which the lake adds; optional
-            columns may be left out; :data:`ROW`, :data:`FAULT` and :data:`RAW` may be added. At most about a million rows.
+        frame: That contract's columns without ``city_id``, ``source_id`` and ``batch_id``, which the lake adds;
+            optional columns may be left out; :data:`ROW`, :data:`FAULT` and :data:`RAW` may be added. At most about a
+            million rows.
     """
 
     table: str
