@@ -1,4 +1,7 @@
-"""The ``mtgpt`` command: one group of commands per layer, and the only place where errors become sentences."""
+"""The ``mtgpt`` command: one group of commands per layer.
+
+Every group's file imports what is heavy (torch, Delta, plots) inside its commands, so that ``--help`` stays quick.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,8 @@ from importlib.metadata import version
 from typing import Annotated
 
 import typer
-from pydantic import ValidationError
 
-from mtgpt.cli import show
-from mtgpt.errors import MTGPTError
+from mtgpt.cli.sentences import as_sentences
 
 app = typer.Typer(
     name="mtgpt",
@@ -36,27 +37,6 @@ def _options(
 
 
 def run() -> None:
-    """Runs the command line; what a person did wrong, and what a disk refused, is one sentence and an exit code."""
-    try:
+    """Runs the command line."""
+    with as_sentences():
         app()
-    except MTGPTError as error:
-        _stop(error.sentence(), error.exit_code)
-    except ValidationError as error:
-        # Only settings are validated outside mtgpt's own errors: they come straight from the environment.
-        if error.title != "Settings":
-            raise
-        facts = "; ".join(
-            f"MTGPT_{str(fault['loc'][0]).upper()}: {fault['msg'].lower()} (got {fault['input']!r})"
-            for fault in error.errors()
-        )
-        _stop(f"{facts}.", 2)
-    except OSError as error:
-        if error.strerror is None or sys.flags.dev_mode:
-            raise
-        place = f"{error.filename}: " if error.filename else ""
-        _stop(f"{place}{error.strerror.lower()}. Free space, or point MTGPT_HOME at a folder that can be written.", 1)
-
-
-def _stop(sentence: str, code: int) -> None:
-    show.fail(sentence)
-    raise SystemExit(code) from None

@@ -1,0 +1,66 @@
+"""How a flow runs as a program on this machine: Prefect's own server for the run, its files under the workspace."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from mtgpt.cli.sentences import as_sentences
+from mtgpt.errors import MTGPTError, Transient
+from mtgpt.settings import settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+LOGGERS = ("prefect.flow_runs", "prefect.task_runs")
+
+
+def prepare() -> None:
+    """Sets Prefect's environment; must run before Prefect is imported, which is when it reads it.
+
+    What is set already stays: with ``PREFECT_API_URL`` the flow reports to that server instead of starting one.
+    """
+    defaults = {
+        # Prefect makes its folder on import: not in the person's home.
+        "PREFECT_HOME": str((settings().home / "prefect").resolve()),
+        "PREFECT_SERVER_EPHEMERAL_ENABLED": "true",
+        # The first start lays out a database: 20 to 40 s on a small machine.
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json",
+    }
+    for name, value in defaults.items():
+        os.environ.setdefault(name, value)
+
+
+def program(main: Callable[..., None]) -> None:
+    """Runs ``main`` with its arguments from the command line; errors are sentences, in the log too.
+
+    Args:
+        main: A function with typer annotations.
+    """
+    for name in LOGGERS:
+        logging.getLogger(name).addFilter(_without_traceback)
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command()(main)
+    with as_sentences():
+        app()
+
+
+def is_transient(_task: Any, _run: Any, state: Any) -> bool:
+    """Retries only what may go through later; ``retry_condition_fn`` of every task that pulls."""
+    return isinstance(state.result(raise_on_failure=False), Transient)
+
+
+def artifact_key(*parts: str) -> str:
+    """Prefect wants lower-case letters, digits and dashes."""
+    return "-".join(parts).replace("_", "-")
+
+
+def _without_traceback(record: logging.LogRecord) -> bool:
+    if record.exc_info and isinstance(record.exc_info[1], MTGPTError):
+        record.msg, record.args, record.exc_info = record.exc_info[1].sentence(), (), None
+    return True

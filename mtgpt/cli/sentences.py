@@ -1,0 +1,49 @@
+"""The one place where errors become sentences: on standard error, with an exit code, without a traceback."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NoReturn
+
+from pydantic import ValidationError
+
+from mtgpt.cli import show
+from mtgpt.errors import MTGPTError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@contextmanager
+def as_sentences() -> Iterator[None]:
+    """Ends the program with one sentence for what a person did wrong and for what a disk refused.
+
+    Anything else is a fault of the program and keeps its traceback. ``python -X dev`` keeps that of disk errors too.
+
+    Raises:
+        SystemExit: With the error's exit code.
+    """
+    try:
+        yield
+    except MTGPTError as error:
+        _stop(error.sentence(), error.exit_code)
+    except ValidationError as error:
+        # Only settings are validated outside mtgpt's own errors: they come straight from the environment.
+        if error.title != "Settings":
+            raise
+        facts = "; ".join(
+            f"MTGPT_{str(fault['loc'][0]).upper()}: {fault['msg'].lower()} (got {fault['input']!r})"
+            for fault in error.errors()
+        )
+        _stop(f"{facts}.", 2)
+    except OSError as error:
+        if error.strerror is None or sys.flags.dev_mode:
+            raise
+        place = f"{error.filename}: " if error.filename else ""
+        _stop(f"{place}{error.strerror.lower()}. Check the disk, or point MTGPT_HOME at another folder.", 1)
+
+
+def _stop(sentence: str, code: int) -> NoReturn:
+    show.fail(sentence)
+    raise SystemExit(code) from None
