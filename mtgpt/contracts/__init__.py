@@ -1,0 +1,1 @@
+"""Contract files → schemas, rules, verdicts, breaking-change check."""
