@@ -12,7 +12,7 @@ Shapes: S series = P spots, then G aggregates; H steps; Q quantile levels; N pas
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal, cast, get_args
 
 import numpy as np
 from scipy import sparse
@@ -75,10 +75,10 @@ def reconcile(
         raise UsageError("unknown reconciliation method", got=method, expected=", ".join(get_args(Method)))
     if method == "mint" and residuals is None:
         raise UsageError("mint needs past errors", expected="residuals [N, S]", next_step="use wls, which does not")
+    G, P = cast("tuple[int, int]", aggregation.shape)
     middle = _check(quantiles, levels, aggregation, variance, residuals)
-    if method == "none" or np.shape(aggregation)[0] == 0:
+    if method == "none" or G == 0:
         return quantiles
-    P = np.shape(aggregation)[1]
     base = quantiles[:, :, middle].astype(np.float64)  # S, H
     parts = _Parts.of(aggregation, np.isfinite(base[:P]))
 
@@ -120,7 +120,7 @@ class _Parts:
     def of(cls, aggregation: sparse.csr_array, alive: np.ndarray) -> _Parts:
         A = sparse.csr_array(aggregation, dtype=np.float64)
         if alive.all():
-            return cls(A=A, alive=alive, scale=np.ones((np.shape(A)[0], alive.shape[1])))
+            return cls(A=A, alive=alive, scale=np.ones((len(A.indptr) - 1, alive.shape[1])))
         full = np.asarray(A.sum(axis=1)).reshape(-1, 1)
         left = A @ alive.astype(np.float64)
         enough = left >= _LEAST_WEIGHT * full - 1e-12
@@ -280,8 +280,8 @@ def _check(
     faults = []
     if quantiles.ndim != 3 or quantiles.shape[-1] != len(levels):
         faults.append(f"quantiles have shape {quantiles.shape} for {len(levels)} levels")
-    if sum(np.shape(aggregation)) != S:
-        faults.append(f"the aggregation {np.shape(aggregation)} does not belong to {S} series")
+    if sum(cast("tuple[int, int]", aggregation.shape)) != S:
+        faults.append(f"the aggregation {aggregation.shape} does not belong to {S} series")
     if np.min(aggregation.data, initial=0.0) < 0:
         faults.append("the aggregation has negative weights")
     if variance is not None and variance.shape != quantiles.shape[:2]:
