@@ -1,0 +1,1 @@
+"""Where ingested data lies: raw bytes, Delta tables, the ledger and the quarantine."""

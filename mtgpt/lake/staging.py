@@ -1,0 +1,190 @@
+"""Judged rows on their way into the tables: held back until the whole batch is judged, in bounded memory.
+
+Whether a batch is held depends on all of its rows, so nothing may become visible before the last one was read. Frames
+stay in memory up to a budget; what goes beyond lies in Arrow files on the lake's own disk, so that a disk that is too
+small says so before anything is visible.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from mtgpt.lake.disk import refusals
+from mtgpt.lake.lock import try_lock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from mtgpt.contracts.contract import Contract
+
+MEMORY_BYTES = 192 << 20
+_LOCK = "lock"
+
+
+@contextmanager
+def workspace(folder: Path) -> Iterator[Path]:
+    """A folder of its own for one run, removed afterwards; what killed runs left is removed first.
+
+    Raises:
+        LakeError: The disk is full, read-only or forbidden.
+    """
+    with refusals(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        _sweep(folder)
+        own = Path(tempfile.mkdtemp(dir=folder, prefix="run-"))
+        handle = try_lock(own / _LOCK)
+    try:
+        yield own
+    finally:
+        shutil.rmtree(own, ignore_errors=True)
+        if handle is not None:
+            os.close(handle)
+
+
+def _sweep(folder: Path) -> None:
+    for left in folder.glob("run-*"):
+        try:
+            handle = try_lock(left / _LOCK)
+        except FileNotFoundError:
+            continue  # its owner is removing it right now
+        if handle is not None:
+            shutil.rmtree(left, ignore_errors=True)
+            os.close(handle)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Piece:
+    """Rows of one table, in memory or in a file, with their span in time."""
+
+    rows: int
+    frame: pl.DataFrame | None
+    file: Path | None
+    low: Any = None
+    high: Any = None
+
+    def read(self) -> pl.DataFrame:
+        """The rows."""
+        return self.lazy().collect() if self.frame is None else self.frame
+
+    def lazy(self) -> pl.LazyFrame:
+        """The rows, of which only what is asked for is read."""
+        return pl.scan_ipc(self.file) if self.frame is None and self.file is not None else self.read().lazy()
+
+    def overlaps(self, low: Any, high: Any) -> bool:
+        """Whether its span touches another; a table without a time column overlaps always."""
+        return self.low is None or low is None or (self.low <= high and low <= self.high)
+
+
+@dataclass(slots=True, kw_only=True)
+class Staging:
+    """The judged rows of one batch, by table.
+
+    Attributes:
+        folder: Where files may go.
+        memory_bytes: How much may stay in memory.
+    """
+
+    folder: Path
+    memory_bytes: int = MEMORY_BYTES
+    _pieces: dict[str, list[Piece]] = field(default_factory=dict)
+    _held_bytes: int = 0
+    _files: int = 0
+
+    def tables(self) -> list[str]:
+        """Names of the tables that rows were added for."""
+        return list(self._pieces)
+
+    def rows(self, table: str) -> int:
+        """Number of rows."""
+        return sum(piece.rows for piece in self._pieces.get(table, ()))
+
+    def pieces(self, table: str) -> list[Piece]:
+        """The table's pieces, in the order they came."""
+        return list(self._pieces.get(table, ()))
+
+    def span(self, table: str) -> tuple[Any, Any]:
+        """First and last time of the table's rows; None, None where it has no rows or no time column."""
+        known = [piece for piece in self.pieces(table) if piece.low is not None]
+        return (min(p.low for p in known), max(p.high for p in known)) if known else (None, None)
+
+    def frames(self, table: str) -> Iterator[pl.DataFrame]:
+        """The table's rows, piece by piece."""
+        for piece in self.pieces(table):
+            yield piece.read()
+
+    def add(self, table: str, frame: pl.DataFrame, *, time_column: str | None = None) -> None:
+        """Adds rows.
+
+        Raises:
+            LakeError: They do not fit in memory, and the disk refuses them.
+        """
+        if frame.height:
+            self._pieces.setdefault(table, []).append(self._piece(frame, time_column))
+
+    def add_new(self, table: str, frame: pl.DataFrame, contract: Contract, *, time_column: str | None = None) -> int:
+        """Adds the rows whose key did not stand in an earlier chunk of this batch.
+
+        Args:
+            table: Its name.
+            frame: Judged rows; keys are unique within.
+            contract: The table's contract.
+            time_column: Its time column; chunks that are apart in time are never compared.
+
+        Returns:
+            How many rows were left out.
+        """
+        before = frame.height
+        key = list(contract.key)
+        low, high = _span(frame, time_column)
+        for piece in self.pieces(table):
+            if not frame.height or not piece.overlaps(low, high):
+                continue
+            earlier = piece.lazy()
+            if time_column is not None and low is not None:
+                earlier = earlier.filter(pl.col(time_column).is_between(low, high))
+            known = earlier.select(key).join(frame.lazy().select(key), on=key, how="semi").collect()
+            if known.height:
+                frame = frame.join(known, on=key, how="anti", maintain_order="left")
+        self.add(table, frame, time_column=time_column)
+        return before - frame.height
+
+    def rewrite(self, table: str, change: Callable[[Piece], pl.DataFrame], *, time_column: str | None = None) -> None:
+        """Replaces every piece by what ``change`` makes of it."""
+        old = self._pieces.pop(table, [])
+        for piece in old:
+            changed = change(piece)
+            if piece.frame is not None:
+                self._held_bytes -= piece.frame.estimated_size()
+            self.add(table, changed, time_column=time_column)
+            if piece.file is not None:
+                piece.file.unlink(missing_ok=True)
+
+    def _piece(self, frame: pl.DataFrame, time_column: str | None) -> Piece:
+        low, high = _span(frame, time_column)
+        size = int(frame.estimated_size())
+        if self._held_bytes + size <= self.memory_bytes:
+            self._held_bytes += size
+            return Piece(rows=frame.height, frame=frame, file=None, low=low, high=high)
+        self._files += 1
+        file = self.folder / f"{self._files}.arrow"
+        with refusals("staging"):
+            try:
+                frame.write_ipc(file, compression="lz4")
+            except pl.exceptions.ComputeError as error:
+                # Polars words some of the disk's refusals as its own.
+                raise OSError(str(error)) from error
+        return Piece(rows=frame.height, frame=None, file=file, low=low, high=high)
+
+
+def _span(frame: pl.DataFrame, time_column: str | None) -> tuple[Any, Any]:
+    if time_column is None or not frame.height:
+        return None, None
+    return frame[time_column].min(), frame[time_column].max()

@@ -1,0 +1,258 @@
+"""One Delta table of the lake, with the schema of its contract and commits that carry the batch they belong to.
+
+Delta does not refuse a batch that is appended twice. Every commit therefore records its batch as a Delta application
+transaction, whose number is the count of rows appended: it survives checkpoints, and a run that was killed between
+two tables' commits learns from it, later, what is already there.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+import polars as pl
+import pyarrow as pa
+from deltalake import (
+    CommitProperties,
+    DeltaTable,
+    PostCommitHookProperties,
+    Transaction,
+    WriterProperties,
+    write_deltalake,
+)
+
+from mtgpt.errors import LakeError
+from mtgpt.lake.disk import refusals, sync_file, sync_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from mtgpt.contracts.contract import Contract
+
+_PARTITIONS = {
+    "spot": ("city_id",),
+    "link": ("city_id",),
+    # By source too, so that what is derived again from trips replaces whole files of its own and no others.
+    "observation": ("city_id", "source_id"),
+    "trip": ("city_id",),
+    "weather": ("city_id",),
+}
+_TIME = ("time_start", "start_time")
+# Versions name the data a panel was built from: they must stay readable until someone vacuums on purpose.
+_CONFIGURATION = {
+    "delta.logRetentionDuration": "interval 3650 days",
+    "delta.deletedFileRetentionDuration": "interval 30 days",
+    "delta.checkpointInterval": "50",
+}
+_SIGNED = {pa.uint64(): pa.int64()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """A Delta table.
+
+    Attributes:
+        path: Its folder.
+        contract: What its rows are.
+    """
+
+    path: Path
+    contract: Contract
+
+    @property
+    def name(self) -> str:
+        """The contract's name."""
+        return self.contract.name
+
+    @property
+    def time_column(self) -> str | None:
+        """The column by which rows of a batch lie near each other in time, where the table has one."""
+        names = self.contract.polars_schema.names()
+        return next((name for name in _TIME if name in names), None)
+
+    @property
+    def exists(self) -> bool:
+        """Whether anything was ever written to it."""
+        return (self.path / "_delta_log").is_dir() and DeltaTable.is_deltatable(str(self.path))
+
+    def open(self, *, version: int | None = None) -> DeltaTable:
+        """Opens the table for reading.
+
+        Raises:
+            LakeError: There is no such table or version, or it cannot be read.
+        """
+        with refusals(self.name):
+            return DeltaTable(str(self.path), version=version)
+
+    def open_or_create(self) -> DeltaTable:
+        """Opens the table for writing; call it under the table's lock.
+
+        Raises:
+            LakeError: It cannot be written, or its columns are not those of today's contract.
+        """
+        with refusals(self.name):
+            if self.exists:
+                table = DeltaTable(str(self.path))
+            else:
+                table = DeltaTable.create(
+                    str(self.path),
+                    _delta_schema(self.contract),
+                    mode="ignore",
+                    partition_by=list(_PARTITIONS.get(self.name, ())) or None,
+                    name=self.name,
+                    description=f"{self.contract.description} (contract {self.contract.version})",
+                    configuration=_CONFIGURATION,
+                )
+                self._sync(table)
+        there = [field.name for field in table.schema().fields]
+        wanted = self.contract.polars_schema.names()
+        if sorted(there) != sorted(wanted):
+            raise LakeError(
+                "the table's columns are not those of its contract",
+                where=self.name,
+                got=", ".join(there),
+                expected=", ".join(wanted),
+                next_step="start a new lake, or go back to the contract that wrote it",
+            )
+        return table
+
+    def scan(self, *, version: int | None = None) -> pl.LazyFrame:
+        """All rows, lazily, with exactly the contract's columns; no rows where nothing was ever written.
+
+        Raises:
+            LakeError: There is no such version, or it cannot be read.
+        """
+        schema = self.contract.polars_schema
+        if not self.exists:
+            if version is not None:
+                raise LakeError(
+                    "no such table version", where=self.name, got=version, expected="nothing was written yet"
+                )
+            return pl.LazyFrame(schema=schema)
+        rows = pl.scan_delta(self.open(version=version))
+        return rows.select(pl.col(name).cast(dtype) for name, dtype in schema.items())
+
+    def appended(self, table: DeltaTable, transaction: str) -> int | None:
+        """Rows that the transaction appended, or None where it never committed here."""
+        return table.transaction_version(transaction)
+
+    def commit(
+        self,
+        table: DeltaTable,
+        rows: pl.DataFrame | pa.RecordBatchReader,
+        *,
+        count: int,
+        transaction: str,
+        facts: dict[str, Any],
+        replace: str | None = None,
+    ) -> int:
+        """Appends rows, or replaces those that a predicate selects, in one atomic commit that is on the disk on return.
+
+        Args:
+            table: From :meth:`open_or_create`, opened under the lock that is still held.
+            rows: The contract's columns.
+            count: Number of rows.
+            transaction: Name under which :meth:`appended` finds this commit.
+            facts: JSON values for the commit's metadata: source, batch.
+            replace: SQL predicate of the rows to be replaced; None appends.
+
+        Returns:
+            The table's new version.
+
+        Raises:
+            LakeError: The disk refused; nothing became visible.
+        """
+        mode: dict[str, Any] = {"mode": "append"} if replace is None else {"mode": "overwrite", "predicate": replace}
+        with refusals(self.name):
+            before = table.version()
+            write_deltalake(
+                table,
+                rows,
+                **mode,
+                writer_properties=WriterProperties(compression="ZSTD", compression_level=1),
+                commit_properties=CommitProperties(
+                    custom_metadata={"mtgpt": json.dumps(facts, sort_keys=True), "contract": self.contract.sha256},
+                    app_transactions=[Transaction(transaction, count)],
+                ),
+                post_commithook_properties=PostCommitHookProperties(create_checkpoint=True, cleanup_expired_logs=False),
+            )
+            self._sync(table, since=before)
+        return table.version()
+
+    def files(self, table: DeltaTable) -> pl.DataFrame:
+        """The table's data files with the statistics of their columns (``min.time_start``, ``partition.city_id``, …)."""
+        return pl.DataFrame(table.get_add_actions(flatten=True))
+
+    def compact(self) -> dict[str, Any]:
+        """Rewrites small files into large ones and writes a checkpoint; no row changes, older versions stay readable.
+
+        Returns:
+            ``version``, ``files_before``, ``files_after``.
+        """
+        with refusals(self.name):
+            table = self.open()
+            before = table.version()
+            metrics = table.optimize.compact(
+                writer_properties=WriterProperties(compression="ZSTD", compression_level=3),
+                post_commithook_properties=PostCommitHookProperties(
+                    create_checkpoint=False, cleanup_expired_logs=False
+                ),
+            )
+            self._sync(table, since=before)
+            table.create_checkpoint()
+            after = len(table.file_uris())
+        gone = int(metrics["numFilesRemoved"]) - int(metrics["numFilesAdded"])
+        return {"table": self.name, "version": table.version(), "files_before": after + gone, "files_after": after}
+
+    def vacuum(self, *, keep_days: int) -> int:
+        """Deletes files that no version of the last ``keep_days`` days needs; older versions are then gone.
+
+        Returns:
+            How many files were deleted.
+        """
+        with refusals(self.name):
+            removed = self.open().vacuum(
+                retention_hours=keep_days * 24, dry_run=False, enforce_retention_duration=False, full=True
+            )
+        return len(removed)
+
+    def _sync(self, table: DeltaTable, *, since: int = -1) -> None:
+        # Delta renames files into place but leaves them in the kernel's cache; acknowledged must mean on the disk.
+        log = self.path / "_delta_log"
+        folders = {log, self.path}
+        for version in range(since + 1, (table.version() or 0) + 1):
+            entry = log / f"{version:020d}.json"
+            sync_file(entry)
+            for line in entry.read_bytes().splitlines():
+                added = json.loads(line).get("add")
+                if added is not None:
+                    file = self.path / unquoted(added["path"])
+                    sync_file(file)
+                    folders.update((file.parent, *file.parents[1 : len(file.relative_to(self.path).parts) - 1]))
+        for folder in folders:
+            sync_folder(folder)
+
+
+def batches(frames: Iterable[pl.DataFrame], contract: Contract) -> pa.RecordBatchReader:
+    """A stream of Arrow batches from frames that need not all be in memory at once."""
+    schema = pl.DataFrame(schema=contract.polars_schema).to_arrow(compat_level=pl.CompatLevel.oldest()).schema
+
+    def stream() -> Iterable[pa.RecordBatch]:
+        for frame in frames:
+            yield from frame.to_arrow(compat_level=pl.CompatLevel.oldest()).to_batches(max_chunksize=1 << 18)
+
+    return pa.RecordBatchReader.from_batches(schema, stream())
+
+
+def _delta_schema(contract: Contract) -> pa.Schema:
+    # Delta has no unsigned integers; row numbers fit in a signed one.
+    schema = contract.arrow_schema
+    return pa.schema([field.with_type(_SIGNED.get(field.type, field.type)) for field in schema])
+
+
+def unquoted(path: str) -> str:
+    """A data file's path as the log writes it (URL-encoded), as the disk knows it."""
+    return unquote(path)
