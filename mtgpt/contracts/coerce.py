@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from mtgpt.contracts.contract import Contract, Field
 
 ROW, FAULT, RAW, MESSAGE = "__row", "__fault", "__raw", "__message"
+_ISO = ("%Y-%m-%dT%H:%M:%S%.f%#z", "%Y-%m-%dT%H:%M%#z")
 SPECIAL = (ROW, FAULT, RAW, MESSAGE)
 """Columns that an adapter may add to any frame; they never reach a table."""
 
@@ -83,9 +84,11 @@ def _cast(field: Field, dtype: pl.DataType, value: pl.Expr, contract: Contract) 
         if isinstance(dtype, pl.Datetime) and dtype.time_zone is not None:
             return value.dt.convert_time_zone("UTC").cast(target, strict=False)
         if dtype == pl.String:
-            zoned = value.str.contains(r"(Z|z|[+-]\d{2}:?\d{2})\s*$")
-            text = pl.when(zoned).then(value.str.replace(r"[zZ]\s*$", "+00:00"))
-            return text.str.to_datetime(time_unit="us", time_zone="UTC", strict=False)
+            # A fixed format, because a guess from the first value would fail where just that one is broken.
+            text = (
+                value.str.strip_chars().str.replace(r"[zZ]$", "+00:00").str.replace(r"^(\d{4}-\d{2}-\d{2}) ", "${1}T")
+            )
+            return pl.coalesce(text.str.to_datetime(form, time_unit="us", strict=False) for form in _ISO)
     if target.is_numeric():
         if dtype.is_integer() or dtype.is_float() or isinstance(dtype, pl.Decimal):
             return value.cast(target, strict=False)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, get_args
 
 import pyarrow as pa
 
 from mtgpt.contracts.contract import TYPES, Check, Contract, Field, Rule
-from mtgpt.contracts.document import Document, Property, Quality, Table, read_document
+from mtgpt.contracts.document import Property, Quality, Table, read_document
 from mtgpt.errors import ContractError
 
 if TYPE_CHECKING:
@@ -78,16 +79,17 @@ def read_contract(path: Path, vocabulary: Mapping[str, Variable]) -> Contract:
     if len(set(ids)) != len(ids):
         twice = next(rule_id for rule_id in ids if ids.count(rule_id) > 1)
         raise ContractError("A rule's name stands twice", where=located.where((*at, "quality")), got=twice)
-    return Contract(
+    draft = Contract(
         name=document.name,
         version=document.version,
         description=table.description,
         fields=fields,
         key=key,
         rules=rules,
-        sha256=_hash(document, table, fields, key, rules, used),
+        sha256="",
         variables=used,
     )
+    return replace(draft, sha256=_hash(draft))
 
 
 def _field(item: Property, located: Located, at: tuple[str | int, ...]) -> Field:
@@ -99,7 +101,7 @@ def _field(item: Property, located: Located, at: tuple[str | int, ...]) -> Field
             got=item.physicalType,
             expected=" or ".join(allowed),
         )
-    custom: dict[str, str] = {}
+    custom: dict[str, Any] = {}
     for position, extra in enumerate(item.customProperties):
         if extra.property in _CUSTOM:
             if not isinstance(extra.value, str | int):
@@ -122,7 +124,7 @@ def _field(item: Property, located: Located, at: tuple[str | int, ...]) -> Field
             raise ContractError(
                 "The pattern is no regular expression", where=located.where((*where, "pattern")), got=options.pattern
             ) from error
-    bounds = {
+    bounds: dict[str, Any] = {
         bound: _bound(getattr(options, bound), item.logicalType, located, (*where, bound))
         for bound in ("minimum", "maximum")
     }
@@ -210,9 +212,7 @@ def _written_rules(table: Table, names: list[str], located: Located, at: tuple[s
             )
         unknown = set(how) - {"check", "fields", "limit"}
         if unknown:
-            raise ContractError(
-                "There is no such key", where=where, got=sorted(unknown)[0], expected="check, fields, limit"
-            )
+            raise ContractError("There is no such key", where=where, got=min(unknown), expected="check, fields, limit")
         columns = tuple(how.get("fields") or ())
         wanted = _COLUMNS.get(check)
         if any(name not in names for name in columns) or (wanted is not None and len(columns) != wanted):
@@ -293,22 +293,7 @@ def _number(bound: Any) -> str:
     return bound.isoformat() if isinstance(bound, datetime) else f"{bound:.10g}"
 
 
-def _hash(
-    document: Document,
-    table: Table,
-    fields: tuple[Field, ...],
-    key: tuple[str, ...],
-    rules: tuple[Rule, ...],
-    used: tuple[Variable, ...],
-) -> str:
-    facts = {
-        "name": document.name,
-        "version": document.version,
-        "description": table.description,
-        "key": list(key),
-        "fields": [field.facts() for field in fields],
-        "rules": [rule.facts() for rule in rules],
-        "variables": [variable.facts() for variable in used],
-    }
-    text = json.dumps(facts, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+def _hash(draft: Contract) -> str:
+    # Over the meaning, not the bytes: a comment or another layout is the same contract.
+    text = json.dumps(draft.facts(), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()

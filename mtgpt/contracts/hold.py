@@ -94,7 +94,8 @@ def hold_reason(counts: Iterable[Counts], contracts: Mapping[str, Contract]) -> 
             if rule.check == "broken_share":
                 reason = _broken(table, contract, rule)
             elif rule.check == "duplicate_share" and _above(table.duplicates, table.rows, rule):
-                reason = f"{_share(table.duplicates, table.rows)} rows of {table.table} repeat the key {', '.join(contract.key)}"
+                share = _share(table.duplicates, table.rows)
+                reason = f"{share} rows of {table.table} repeat the key {', '.join(contract.key)}"
             if reason:
                 return f"{rule.id}: {reason} ({_allowed(rule)})"
     rows = sum(table.rows for table in tables.values())
@@ -116,7 +117,8 @@ def _broken(table: Counts, contract: Contract, rule: Rule) -> str | None:
     if not _above(sum(broken.values()), table.rows, rule):
         return None
     most = max(broken, key=lambda rule_id: broken[rule_id])
-    return f"{_share(sum(broken.values()), table.rows)} rows of {table.table} break the key or time rules, most often {most}"
+    share = _share(sum(broken.values()), table.rows)
+    return f"{share} rows of {table.table} break the key or time rules, most often {most}"
 
 
 def _above(part: int, whole: int, rule: Rule) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -11,138 +12,170 @@ import polars as pl
 from mtgpt.contracts.compile import length_text, range_text
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection, Mapping
 
     from mtgpt.contracts.contract import Contract, Field, Rule
     from mtgpt.contracts.variables import Variable
 
+# Feeds are hostile input: what is quoted in a message is cut.
 _QUOTED = 80
 
 
-def breaks(rule: Rule, contract: Contract, *, received_at: datetime, present: Collection[str] = ()) -> pl.Expr:
-    """True in the rows that break a row rule; null or false elsewhere.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """A row rule and what it is judged by.
 
-    Args:
-        rule: A row rule other than ``type``, which is judged while casting.
+    Attributes:
+        rule: The rule.
         contract: The rule's contract.
         received_at: When the batch arrived.
-        present: Variables that occur in the frame (for ``variable_range``).
+        present: Variables that occur in the frame; ``variable_range`` looks at no others.
     """
-    first = pl.col(rule.fields[0])
-    field = contract.field(rule.fields[0])
-    match rule.check:
-        case "required":
-            return first.is_null()
-        case "length":
-            length = first.str.len_chars()
-            short = length < field.min_length if field.min_length else pl.lit(False)
-            return short | (length > field.max_length) if field.max_length is not None else short
-        case "pattern":
-            return ~first.str.contains(field.pattern or "")
-        case "enum":
-            return ~first.is_in(list(field.enum))
-        case "finite":
-            return ~first.is_finite()
-        case "range":
-            return _outside(first, field.minimum, field.maximum)
-        case "multiple":
-            steps = first / (field.multiple_of or 1.0)
-            return (steps - steps.round()).abs() > 1e-6
-        case "ordered":
-            return pl.col(rule.fields[1]) < first
-        case "place":
-            lon, lat = first, pl.col(rule.fields[1])
-            return (lon.is_null() != lat.is_null()) | ((lon.abs() < 1e-9) & (lat.abs() < 1e-9))
-        case "variable_range":
-            value = pl.col(rule.fields[1])
-            known = [variable for variable in contract.variables if variable.name in present]
-            outside = [(first == v.name) & _outside(value, v.minimum, v.maximum) for v in known]
-            return pl.any_horizontal(outside) if outside else pl.lit(False)
-        case "not_future":
-            return first > received_at + timedelta(seconds=rule.limit or 0.0)
-    raise AssertionError(rule.check)
+
+    rule: Rule
+    contract: Contract
+    received_at: datetime
+    present: Collection[str] = ()
+
+    @property
+    def field(self) -> Field:
+        """The rule's first column."""
+        return self.contract.field(self.rule.fields[0])
+
+    @property
+    def first(self) -> pl.Expr:
+        """Values of the rule's first column."""
+        return pl.col(self.rule.fields[0])
+
+    @property
+    def second(self) -> pl.Expr:
+        """Values of the rule's second column."""
+        return pl.col(self.rule.fields[1])
+
+    @property
+    def latest(self) -> datetime:
+        """The last time that is not in the future."""
+        return self.received_at + timedelta(seconds=self.rule.limit or 0.0)
+
+    def breaks(self) -> pl.Expr:
+        """True in the rows that break the rule; null or false elsewhere. ``type`` is judged while casting instead."""
+        return _BREAKS[self.rule.check](self)
+
+    def message(self) -> pl.Expr:
+        """What to say about a row that breaks the rule: the column, what was got and expected, with the unit."""
+        return _SAYS[self.rule.check](self)
 
 
-def message(rule: Rule, contract: Contract, *, received_at: datetime) -> pl.Expr:
-    """What to say about a row that breaks ``rule``: the field, what was got, what was expected, with the unit."""
-    name = rule.fields[0]
-    field = contract.field(name)
-    got = _text(pl.col(name))
-    match rule.check:
-        case "required":
-            return pl.lit(f"{name}: got nothing, expected a value")
-        case "length":
-            return pl.format(
-                "{}: got {} characters, expected {}", _lit(name), pl.col(name).str.len_chars(), _lit(length_text(field))
-            )
-        case "pattern":
-            return pl.format("{}: got {}, expected text like {}", _lit(name), got, _lit(field.pattern))
-        case "enum":
-            return pl.format("{}: got {}, expected one of {}", _lit(name), got, _lit(", ".join(field.enum)))
-        case "finite":
-            return pl.format("{}: got {}, expected a finite number", _lit(name), got)
-        case "range":
-            unit = _unit(field)
-            return pl.format(
-                "{}: got {}{}, expected {}{}", _lit(name), got, _lit(unit), _lit(range_text(field)), _lit(unit)
-            )
-        case "multiple":
-            return pl.format("{}: got {}, expected a multiple of {}", _lit(name), got, _lit(f"{field.multiple_of:g}"))
-        case "ordered":
-            return pl.format(
-                "{}: got {}, expected no earlier than {} {}",
-                _lit(rule.fields[1]),
-                _text(pl.col(rule.fields[1])),
-                _lit(name),
-                got,
-            )
-        case "place":
-            return pl.format(
-                "{}: got {} / {}, expected a longitude and a latitude, or neither; 0 / 0 is no place",
-                _lit("/".join(rule.fields)),
-                got.fill_null("nothing"),
-                _text(pl.col(rule.fields[1])).fill_null("nothing"),
-            )
-        case "variable_range":
-            said = pl.lit(None, dtype=pl.String)
-            for variable in contract.variables:
-                said = pl.when(pl.col(name) == variable.name).then(_variable_message(rule, variable)).otherwise(said)
-            return said
-        case "not_future":
-            latest = received_at + timedelta(seconds=rule.limit or 0.0)
-            return pl.format(
-                "{}: got {}, expected no later than {}", _lit(name), got, _lit(latest.isoformat(timespec="seconds"))
-            )
-    raise AssertionError(rule.check)
+def type_message(field: Field) -> pl.Expr:
+    """What to say about a value that does not fit its column's type, over the frame as it arrived."""
+    wanted = "an ISO 8601 time with offset" if field.polars_type.is_temporal() else field.physical_type
+    return _say(field.name, _text(pl.col(field.name)), wanted)
 
 
-def type_message(field: Field, value: pl.Expr) -> pl.Expr:
-    """What to say about a value that does not fit its column's type; ``value`` is the column as it arrived."""
-    wanted = field.physical_type
-    if field.polars_type.is_temporal():
-        wanted = "an ISO 8601 time with offset"
-    return pl.format("{}: got {}, expected {}", _lit(field.name), _text(value), _lit(wanted))
+def _length_breaks(case: Case) -> pl.Expr:
+    return _outside(case.first.str.len_chars(), case.field.min_length, case.field.max_length)
 
 
-def _variable_message(rule: Rule, variable: Variable) -> pl.Expr:
-    unit = "" if variable.unit == "1" else f" {variable.unit}"
+def _multiple_breaks(case: Case) -> pl.Expr:
+    steps = case.first / (case.field.multiple_of or 1.0)
+    return (steps - steps.round()).abs() > 1e-6
+
+
+def _place_breaks(case: Case) -> pl.Expr:
+    alone = case.first.is_null() != case.second.is_null()
+    return alone | ((case.first.abs() < 1e-9) & (case.second.abs() < 1e-9))
+
+
+def _variable_breaks(case: Case) -> pl.Expr:
+    present = [variable for variable in case.contract.variables if variable.name in case.present]
+    outside = [(case.first == one.name) & _outside(case.second, one.minimum, one.maximum) for one in present]
+    return pl.any_horizontal(outside) if outside else pl.lit(False)
+
+
+_BREAKS: Mapping[str, Callable[[Case], pl.Expr]] = {
+    "required": lambda case: case.first.is_null(),
+    "length": _length_breaks,
+    "pattern": lambda case: ~case.first.str.contains(case.field.pattern or ""),
+    "enum": lambda case: ~case.first.is_in(list(case.field.enum)),
+    "finite": lambda case: ~case.first.is_finite(),
+    "range": lambda case: _outside(case.first, case.field.minimum, case.field.maximum),
+    "multiple": _multiple_breaks,
+    "ordered": lambda case: case.second < case.first,
+    "place": _place_breaks,
+    "variable_range": _variable_breaks,
+    "not_future": lambda case: case.first > case.latest,
+}
+
+
+def _variable_says(case: Case) -> pl.Expr:
+    said = pl.lit(None, dtype=pl.String)
+    for variable in case.contract.variables:
+        expected = f"{_variable_range(variable)}{_unit(variable.unit)} for {variable.name}"
+        one = _say(case.rule.fields[1], _text(case.second), expected, unit=variable.unit)
+        said = pl.when(case.first == variable.name).then(one).otherwise(said)
+    return said
+
+
+def _ordered_says(case: Case) -> pl.Expr:
+    earlier, later = case.rule.fields
+    return pl.format(
+        "{}: got {}, expected no earlier than {} {}",
+        pl.lit(later),
+        _text(case.second),
+        pl.lit(earlier),
+        _text(case.first),
+    )
+
+
+def _place_says(case: Case) -> pl.Expr:
+    return pl.format(
+        "{}: got {} / {}, expected a longitude and a latitude, or neither; 0 / 0 is no place",
+        pl.lit("/".join(case.rule.fields)),
+        _text(case.first).fill_null("nothing"),
+        _text(case.second).fill_null("nothing"),
+    )
+
+
+def _range_says(case: Case) -> pl.Expr:
+    unit = case.field.unit
+    return _say(case.field.name, _text(case.first), f"{range_text(case.field)}{_unit(unit)}", unit=unit)
+
+
+def _length_says(case: Case) -> pl.Expr:
+    return pl.format(
+        "{}: got {} characters, expected {}",
+        pl.lit(case.field.name),
+        case.first.str.len_chars(),
+        pl.lit(length_text(case.field)),
+    )
+
+
+_SAYS: Mapping[str, Callable[[Case], pl.Expr]] = {
+    "required": lambda case: _say(case.field.name, pl.lit("nothing"), "a value"),
+    "length": _length_says,
+    "pattern": lambda case: _say(case.field.name, _text(case.first), f"text like {case.field.pattern}"),
+    "enum": lambda case: _say(case.field.name, _text(case.first), f"one of {', '.join(case.field.enum)}"),
+    "finite": lambda case: _say(case.field.name, _text(case.first), "a finite number"),
+    "range": _range_says,
+    "multiple": lambda case: _say(case.field.name, _text(case.first), f"a multiple of {case.field.multiple_of:g}"),
+    "ordered": _ordered_says,
+    "place": _place_says,
+    "variable_range": _variable_says,
+    "not_future": lambda case: _say(
+        case.field.name, _text(case.first), f"no later than {case.latest.isoformat(timespec='seconds')}"
+    ),
+}
+
+
+def _say(name: str, got: pl.Expr, expected: str, *, unit: str | None = None) -> pl.Expr:
+    return pl.format("{}: got {}{}, expected {}", pl.lit(name), got, pl.lit(_unit(unit)), pl.lit(expected))
+
+
+def _variable_range(variable: Variable) -> str:
     low, high = variable.minimum, variable.maximum
     if math.isinf(high):
-        expected = f"at least {low:.10g}"
-    elif math.isinf(low):
-        expected = f"at most {high:.10g}"
-    else:
-        expected = f"{low:.10g} to {high:.10g}"
-    value = rule.fields[1]
-    return pl.format(
-        "{}: got {}{}, expected {}{} for {}",
-        _lit(value),
-        _text(pl.col(value)),
-        _lit(unit),
-        _lit(expected),
-        _lit(unit),
-        _lit(variable.name),
-    )
+        return f"at least {low:.10g}"
+    return f"at most {high:.10g}" if math.isinf(low) else f"{low:.10g} to {high:.10g}"
 
 
 def _outside(value: pl.Expr, low: float | datetime | None, high: float | datetime | None) -> pl.Expr:
@@ -154,14 +187,9 @@ def _outside(value: pl.Expr, low: float | datetime | None, high: float | datetim
     return pl.any_horizontal(bounds) if bounds else pl.lit(False)
 
 
-def _unit(field: Field) -> str:
-    return f" {field.unit}" if field.unit and field.unit != "1" else ""
-
-
-def _lit(text: str | None) -> pl.Expr:
-    return pl.lit(text or "")
+def _unit(unit: str | None) -> str:
+    return f" {unit}" if unit and unit != "1" else ""
 
 
 def _text(value: pl.Expr) -> pl.Expr:
-    # Feeds are hostile input: what is quoted is cut.
     return value.cast(pl.String).str.slice(0, _QUOTED)

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from mtgpt.contracts.coerce import FAULT, MESSAGE, RAW, ROW, SPECIAL, Typed, coerce
-from mtgpt.contracts.rules import breaks, message, type_message
+from mtgpt.contracts.rules import Case, type_message
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from mtgpt.contracts.contract import Contract, Rule
+    from mtgpt.contracts.contract import Contract
 
 BAD_SCHEMA = pl.Schema({"row": pl.UInt64(), "rule_id": pl.String(), "message": pl.String(), "raw": pl.String()})
 
@@ -40,6 +40,15 @@ class Verdict:
         return Counter(self.bad["rule_id"].to_list())
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Trial:
+    frame: pl.DataFrame
+    typed: Typed
+    contract: Contract
+    cases: Mapping[str, Case]
+    constant: frozenset[str]
+
+
 def judge(frame: pl.DataFrame, contract: Contract, *, received_at: datetime | None = None) -> Verdict:
     """Judges every row of a frame.
 
@@ -58,21 +67,30 @@ def judge(frame: pl.DataFrame, contract: Contract, *, received_at: datetime | No
     """
     arrived = (received_at or datetime.now(UTC)).astimezone(UTC)
     typed = coerce(frame, contract)
-    constant = _constant_columns(typed.frame, contract)
-    broken = _broken_rules(typed, contract, constant, arrived)
+    present = _present(typed.frame, contract)
+    cases = {
+        rule.id: Case(rule=rule, contract=contract, received_at=arrived, present=present)
+        for rule in contract.rules
+        if rule.scope == "row" and rule.check != "type"
+    }
+    trial = _Trial(
+        frame=frame, typed=typed, contract=contract, cases=cases, constant=_constant_columns(typed.frame, contract)
+    )
+    broken = _broken_rules(trial)
     faults = FAULT in frame.columns and frame[FAULT].null_count() < frame.height
-    if not broken and not typed.faults and not faults:
-        good, duplicates = _without_duplicates(typed.frame, contract.key, constant)
-        return Verdict(good=good, bad=BAD_SCHEMA.to_frame(), duplicates=duplicates)
-    cause = _causes(frame, typed, contract, broken, arrived)
-    is_bad = cause.is_not_null()
-    bad = _render(frame, typed, contract, cause, is_bad, arrived)
-    good, duplicates = _without_duplicates(typed.frame.filter(~is_bad), contract.key, constant)
-    return Verdict(good=good, bad=bad, duplicates=duplicates)
+    rows, bad = typed.frame, BAD_SCHEMA.to_frame()
+    if broken or typed.faults or faults:
+        cause = _causes(trial, broken)
+        rows, bad = rows.filter(cause.is_null()), _bad_rows(trial, cause)
+    good = _first_of_key(rows, contract.key, trial.constant)
+    return Verdict(good=good, bad=bad, duplicates=rows.height - good.height)
 
 
-def _row_rules(contract: Contract) -> list[Rule]:
-    return [rule for rule in contract.rules if rule.scope == "row" and rule.check != "type"]
+def _present(frame: pl.DataFrame, contract: Contract) -> Sequence[str]:
+    for rule in contract.rules:
+        if rule.check == "variable_range":
+            return frame[rule.fields[0]].unique().drop_nulls().to_list()
+    return ()
 
 
 def _constant_columns(frame: pl.DataFrame, contract: Contract) -> frozenset[str]:
@@ -84,87 +102,60 @@ def _constant_columns(frame: pl.DataFrame, contract: Contract) -> frozenset[str]
     return frozenset(name for name, flag in same.items() if flag)
 
 
-def _broken_rules(typed: Typed, contract: Contract, constant: frozenset[str], received_at: datetime) -> list[Rule]:
-    frame = typed.frame
-    if not frame.height:
+def _broken_rules(trial: _Trial) -> list[str]:
+    rows = trial.typed.frame
+    if not rows.height:
         return []
-    present = _present(frame, contract)
-    rules = {
-        rule.id: (rule, breaks(rule, contract, received_at=received_at, present=present))
-        for rule in _row_rules(contract)
-    }
-    once = {rule_id for rule_id, (rule, _) in rules.items() if constant.issuperset(rule.fields)}
+    once = [rule_id for rule_id, case in trial.cases.items() if trial.constant.issuperset(case.rule.fields)]
+    rest = [rule_id for rule_id in trial.cases if rule_id not in once]
     flags: dict[str, bool | None] = {}
-    for part, chosen in ((frame.head(1), once), (frame, rules.keys() - once)):
+    for part, chosen in ((rows.head(1), once), (rows, rest)):
         if chosen:
-            flags |= part.select(rules[rule_id][1].any().alias(rule_id) for rule_id in chosen).row(0, named=True)
-    return [rule for rule_id, (rule, _) in rules.items() if flags[rule_id]]
+            flags |= part.select(trial.cases[name].breaks().any().alias(name) for name in chosen).row(0, named=True)
+    return [rule_id for rule_id in trial.cases if flags[rule_id]]
 
 
-def _present(frame: pl.DataFrame, contract: Contract) -> Sequence[str]:
-    for rule in contract.rules:
-        if rule.check == "variable_range":
-            return frame[rule.fields[0]].unique().drop_nulls().to_list()
-    return ()
-
-
-def _causes(
-    frame: pl.DataFrame, typed: Typed, contract: Contract, broken: list[Rule], received_at: datetime
-) -> pl.Series:
+def _causes(trial: _Trial, broken: list[str]) -> pl.Series:
     """The first rule that each row breaks; null for good rows."""
-    present = _present(typed.frame, contract)
-    marked = typed.frame.with_columns(
-        *(flag.alias(f"__{rule_id}") for rule_id, flag in typed.faults.items()),
-        (frame[FAULT].cast(pl.String) if FAULT in frame.columns else pl.lit(None, dtype=pl.String)).alias(FAULT),
+    nothing = pl.lit(None, dtype=pl.String)
+    marked = trial.typed.frame.with_columns(
+        *(flag.alias(f"__{rule_id}") for rule_id, flag in trial.typed.faults.items()),
+        (trial.frame[FAULT].cast(pl.String) if FAULT in trial.frame.columns else nothing).alias(FAULT),
     )
     found = [pl.col(FAULT)]
-    found += [pl.when(pl.col(f"__{rule_id}")).then(pl.lit(rule_id)) for rule_id in typed.faults]
-    found += [
-        pl.when(breaks(rule, contract, received_at=received_at, present=present)).then(pl.lit(rule.id))
-        for rule in broken
-    ]
-    return marked.select(pl.coalesce(found).alias("cause"))["cause"]
+    found += [pl.when(pl.col(f"__{rule_id}")).then(pl.lit(rule_id)) for rule_id in trial.typed.faults]
+    found += [pl.when(trial.cases[rule_id].breaks()).then(pl.lit(rule_id)) for rule_id in broken]
+    return marked.select(pl.coalesce(found).alias("rule_id"))["rule_id"]
 
 
-def _render(
-    frame: pl.DataFrame, typed: Typed, contract: Contract, cause: pl.Series, is_bad: pl.Series, received_at: datetime
-) -> pl.DataFrame:
-    arrived = frame.filter(is_bad)
-    values = typed.frame.filter(is_bad)
-    rule_id = cause.filter(is_bad).alias("rule_id")
-    said = pl.Series("message", [None], dtype=pl.String).new_from_index(0, rule_id.len())
-    if MESSAGE in frame.columns:
-        said = arrived[MESSAGE].cast(pl.String).alias("message")
-    ids = rule_id.unique().to_list()
-    for rule in contract.rules:
-        if rule.id not in ids:
-            continue
-        field = contract.field(rule.fields[0])
-        if rule.check == "type":
-            text = (
-                arrived.select(type_message(field, pl.col(field.name)).alias("m"))["m"]
-                if field.name in frame.columns
-                else None
-            )
-        elif rule.check == "required" and field.name not in frame.columns:
-            text = pl.Series("m", [f"{field.name}: got no such column, expected a value"] * rule_id.len())
-        else:
-            text = values.with_columns(message(rule, contract, received_at=received_at).alias("m"))["m"]
-        if text is not None:
-            said = pl.select(
-                pl.when((rule_id == rule.id) & said.is_null()).then(text).otherwise(said).alias("message")
-            )["message"]
-    # What an adapter found without saying more.
-    said = said.to_frame().select(
-        pl.col("message").fill_null(pl.format("{}: found while reading the feed", pl.lit(rule_id)))
-    )["message"]
-    raw = _raw(arrived)
-    row = (
-        arrived[ROW].cast(pl.UInt64)
-        if ROW in frame.columns
-        else pl.Series(values=[None] * rule_id.len(), dtype=pl.UInt64)
-    )
-    return pl.DataFrame([row.alias("row"), rule_id, said, raw.alias("raw")], schema=BAD_SCHEMA)
+def _bad_rows(trial: _Trial, cause: pl.Series) -> pl.DataFrame:
+    is_bad = cause.is_not_null()
+    arrived = trial.frame.filter(is_bad)
+    rows = trial.typed.frame.filter(is_bad)
+    rule_id = cause.filter(is_bad)
+    nothing = pl.repeat(None, rule_id.len(), dtype=pl.String, eager=True)
+    message = arrived[MESSAGE].cast(pl.String) if MESSAGE in arrived.columns else nothing
+    for name in rule_id.unique():
+        said = _messages(trial, name, arrived, rows)
+        message = pl.select(pl.when((rule_id == name) & message.is_null()).then(said).otherwise(message)).to_series()
+    row = arrived[ROW].cast(pl.UInt64) if ROW in arrived.columns else nothing.cast(pl.UInt64)
+    columns = {"row": row, "rule_id": rule_id, "message": message, "raw": _raw(arrived)}
+    return pl.DataFrame(columns, schema=BAD_SCHEMA)
+
+
+def _messages(trial: _Trial, rule_id: str, arrived: pl.DataFrame, rows: pl.DataFrame) -> pl.Series:
+    """What the rule ``rule_id`` would say about each row."""
+    case = trial.cases.get(rule_id)
+    if rule_id in trial.typed.faults:
+        field = trial.contract.field(rule_id.removesuffix(".type"))
+        return arrived.select(type_message(field).alias("said"))["said"]
+    if case is None:
+        text = f"{rule_id}: found while reading the feed"
+    elif case.rule.check == "required" and case.field.name not in arrived.columns:
+        text = f"{case.field.name}: got no such column, expected a value"
+    else:
+        return rows.with_columns(case.message().alias("said"))["said"]
+    return pl.repeat(text, rows.height, dtype=pl.String, eager=True)
 
 
 def _raw(arrived: pl.DataFrame) -> pl.Series:
@@ -173,21 +164,21 @@ def _raw(arrived: pl.DataFrame) -> pl.Series:
     odd = [name for name, dtype in own.schema.items() if dtype.is_float() and not own[name].is_finite().all()]
     own = own.with_columns(pl.col(odd).cast(pl.String))
     rendered = own.select(pl.struct(pl.all()).struct.json_encode().alias("raw"))["raw"]
-    if RAW in arrived.columns:
-        given = arrived[RAW].cast(pl.String)
-        return pl.select(pl.coalesce(given, rendered).alias("raw"))["raw"]
-    return rendered
+    if RAW not in arrived.columns:
+        return rendered
+    return pl.select(pl.coalesce(arrived[RAW].cast(pl.String), rendered)).to_series()
 
 
-def _without_duplicates(
-    frame: pl.DataFrame, key: tuple[str, ...], constant: frozenset[str]
-) -> tuple[pl.DataFrame, int]:
+def _first_of_key(rows: pl.DataFrame, key: tuple[str, ...], constant: frozenset[str]) -> pl.DataFrame:
     parts = [name for name in key if name not in constant] or list(key[:1])
-    if frame.height < 2 or not parts:
-        return frame, 0
-    hashes = frame.select(pl.struct(parts).hash() if len(parts) > 1 else pl.col(parts[0]))
-    if hashes.to_series().n_unique() == frame.height:
-        # Different hashes mean different keys; only equal hashes need the slower comparison of the keys themselves.
-        return frame, 0
-    kept = frame.unique(subset=parts, keep="first", maintain_order=True)
-    return kept, frame.height - kept.height
+    if rows.height < 2 or not parts:
+        return rows
+    hashes = rows.select(pl.struct(parts).hash().alias("hash"))["hash"]
+    # Different hashes mean different keys; only equal hashes need the slower comparison of the keys themselves.
+    if hashes.n_unique() == rows.height:
+        return rows
+    shared = hashes.is_duplicated()
+    position = pl.int_range(rows.height, dtype=pl.UInt32, eager=True).alias("__position")
+    suspects = rows.select(*parts, position).filter(shared)
+    kept = suspects.unique(subset=parts, keep="first")["__position"]
+    return rows.filter(~shared | position.is_in(kept.implode()))
