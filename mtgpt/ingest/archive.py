@@ -32,7 +32,7 @@ _PIECE = 1 << 18
 _DIRECTORY_BYTES = 1 << 20
 _GZIP = b"\x1f\x8b"
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06")
-_PART = re.compile(r"[\w(\[][\w ()\[\]+,&@=#'.-]*")
+_PART = re.compile(r"[\w(\[.][\w ()\[\]+,&@=#'.-]*")
 _JUNK = re.compile(r"(?:.*/)?(?:__MACOSX(?:/.*)?|\._[^/]*|\.DS_Store|Thumbs\.db)")
 
 

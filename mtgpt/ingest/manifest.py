@@ -31,7 +31,11 @@ _CRON_FIELD = r"(?:\*|[0-9A-Za-z]{1,3}(?:-[0-9A-Za-z]{1,3})?)(?:/[0-9]{1,2})?"
 _CRON_LIST = rf"{_CRON_FIELD}(?:,{_CRON_FIELD})*"
 _CRON = re.compile(rf"{_CRON_LIST}(?: +{_CRON_LIST}){{4}}")
 _HOUR = re.compile(r"(?:[01][0-9]|2[0-3]):[0-5][0-9]|24:00")
+_VARIABLE = re.compile(r"\$\{([^}]*)\}")
 _MANIFEST_NAMES = ("*.yaml", "*.yml")
+
+PATH_VARIABLES = ("MTGPT_REAL_DATA", "MTGPT_HOME", "MTGPT_CITIES")
+"""What may begin a path as ``${NAME}``; each stands for the setting of that name."""
 
 Identifier = Annotated[str, Field(pattern=r"^[a-z0-9_]{1,64}$")]
 Location = Annotated[str, Field(min_length=1, max_length=4096)]
@@ -60,7 +64,9 @@ class Source(_Written):
     licence: str | None = Field(default=None, description="Licence of the data (SPDX id or text).")
     schedule: str | None = Field(default=None, description="Cron, five fields, in the city's time zone.")
     allow_loopback: bool = Field(default=False, description="Allow a server on this very machine.")
-    allow_hosts: tuple[str, ...] = Field(default=(), description="Further hosts that a redirect may lead to.")
+    allow_hosts: tuple[Annotated[str, Field(pattern=r"^[a-z0-9.-]+(:[0-9]{1,5})?$")], ...] = Field(
+        default=(), description="Further hosts (host or host:port) that a redirect may lead to."
+    )
     headers: dict[str, str] = Field(
         default_factory=dict, description="HTTP headers; values only as ${ENV:NAME} or Bearer ${ENV:NAME}."
     )
@@ -72,10 +78,10 @@ class Source(_Written):
 
     @field_validator("path")
     @classmethod
-    def _path_is_no_url(cls, value: str | None) -> str | None:
+    def _path_is_sound(cls, value: str | None) -> str | None:
         if value is not None and "://" in value:
             raise PydanticCustomError("expected", "a file; an address goes under url")
-        return value
+        return value if value is None else _sound_path(value)
 
     @field_validator("url")
     @classmethod
@@ -88,8 +94,7 @@ class Source(_Written):
         if DATA in value:
             raise PydanticCustomError("expected", "another role than data, which is the source's own path or url")
         for location in value.values():
-            if "://" in location:
-                _sound_url(location)
+            (_sound_url if "://" in location else _sound_path)(location)
         return value
 
     @field_validator("schedule")
@@ -306,6 +311,15 @@ def _sound_url(value: str) -> str:
     except SourceRefused as error:
         what = error.what if error.next_step is None else f"{error.what}; {error.next_step}"
         raise PydanticCustomError("refused", "{what}", {"what": what, "expected": error.expected}) from None
+    return value
+
+
+def _sound_path(value: str) -> str:
+    found = _VARIABLE.search(value)
+    if found and (found.start() or found[1] not in PATH_VARIABLES or "${" in value[found.end() :]):
+        raise PydanticCustomError("expected", "at most one ${...}, at the start: " + ", ".join(PATH_VARIABLES))
+    if "\0" in value:
+        raise PydanticCustomError("expected", "a path without NUL")
     return value
 
 

@@ -1,0 +1,244 @@
+"""One try of one HTTP download: redirects, caps, encoding, into a file that is complete or absent."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import tempfile
+import zlib
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, Self
+from urllib.parse import urljoin
+
+from mtgpt.errors import LakeError, SourceRefused, SourceUnavailable
+from mtgpt.ingest.address import WebAddress, parse_url
+from mtgpt.ingest.network import timeouts
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import httpcore
+
+_REDIRECTS = {301, 302, 303, 307, 308}
+_MAX_REDIRECTS = 5
+_TRY_LATER = {408, 425, 429}
+_MAX_RETRY_AFTER_S = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What to ask for.
+
+    Attributes:
+        address: Where; its query may hold secrets.
+        headers: Sent to the address's own origin only, never to where a redirect leads.
+        allow_hosts: ``host`` or ``host:port`` that redirects may lead to besides the address's own host.
+        etag: Of the copy that is there already.
+        max_bytes: Cap on the body, as sent and as decoded.
+    """
+
+    address: WebAddress
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    allow_hosts: tuple[str, ...] = ()
+    etag: str | None = None
+    max_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Download:
+    """What came; ``path`` is None where the server says that nothing changed."""
+
+    path: Path | None
+    sha256: str
+    size: int
+    etag: str | None
+
+
+def download(request: Request, pool: httpcore.ConnectionPool, folder: Path) -> Download:
+    """Asks once, following redirects.
+
+    Args:
+        request: What to ask for.
+        pool: A guarded pool.
+        folder: Where the file goes; it appears there under a temporary name once it is complete and on disk.
+
+    Raises:
+        SourceRefused: A guard, a cap, or an answer that asking again will not change.
+        SourceUnavailable: The answer was cut, or says that the server may answer later.
+        LakeError: ``folder`` cannot be written.
+        httpcore.TimeoutException: Silence.
+        httpcore.NetworkError: Connection refused or lost.
+        httpcore.ProtocolError: Not HTTP, or a body shorter than announced.
+    """
+    address = request.address
+    for _ in range(_MAX_REDIRECTS + 1):
+        headers = [("User-Agent", "mtgpt"), ("Accept", "*/*"), ("Accept-Encoding", "gzip")]
+        if address.origin == request.address.origin:
+            headers += request.headers.items()
+        if request.etag:
+            headers.append(("If-None-Match", request.etag))
+        with pool.stream("GET", address.url, headers=_encoded(headers), extensions={"timeout": timeouts()}) as response:
+            fields = _fields(response)
+            if response.status not in _REDIRECTS:
+                return _take(response, fields, request, address, folder)
+        address = _follow(request, address, fields.get("location", ""))
+    raise SourceRefused("too many redirects", where=request.address, expected=f"at most {_MAX_REDIRECTS}")
+
+
+def _take(
+    response: httpcore.Response, fields: Mapping[str, str], request: Request, address: WebAddress, folder: Path
+) -> Download:
+    status = response.status
+    if status == HTTPStatus.NOT_MODIFIED and request.etag:
+        return Download(path=None, sha256="", size=0, etag=request.etag)
+    if status in _TRY_LATER or status >= 500:
+        wait = _retry_after_s(fields.get("retry-after"))
+        raise SourceUnavailable("the server cannot answer now", where=address, got=_name(status), retry_after_s=wait)
+    if status != HTTPStatus.OK:
+        raise SourceRefused("the server refuses", where=address, got=_name(status), expected="200 OK")
+    length = fields.get("content-length", "")
+    announced = int(length) if length.isdecimal() and len(length) < 20 else None
+    if announced is not None and announced > request.max_bytes:
+        raise _too_large(request, address, announced)
+    decoder = _decoder(fields.get("content-encoding", ""), address)
+    with _Landing(folder) as landing:
+        received = 0
+        for piece in response.iter_stream():
+            received += len(piece)
+            if received > request.max_bytes:
+                raise _too_large(request, address, f"more than {request.max_bytes}")
+            landing.write(
+                piece if decoder is None else _decoded(decoder, piece, request.max_bytes - landing.size, address)
+            )
+            if landing.size > request.max_bytes:
+                raise _too_large(request, address, f"more than {request.max_bytes} once decoded")
+        if announced is not None and received != announced:
+            raise SourceUnavailable("the body was cut", where=address, got=received, expected=f"{announced} bytes")
+        if decoder is not None and not decoder.eof:
+            raise SourceUnavailable("the gzip-encoded body was cut", where=address)
+        path = landing.keep()
+    return Download(path=path, sha256=landing.sha256, size=landing.size, etag=fields.get("etag"))
+
+
+class _Landing:
+    """A file that is hashed as it is written and removed unless it is kept."""
+
+    def __init__(self, folder: Path) -> None:
+        self._hash = hashlib.sha256()
+        self.size = 0
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(dir=folder, prefix=".pull-")
+        except OSError as error:
+            raise LakeError(f"cannot write: {error.strerror}", where=folder) from error
+        self._file: BinaryIO = os.fdopen(handle, "wb")
+        self._path = Path(name)
+        self._kept = False
+
+    @property
+    def sha256(self) -> str:
+        return self._hash.hexdigest()
+
+    def write(self, data: bytes) -> None:
+        self._hash.update(data)
+        self.size += len(data)
+        try:
+            self._file.write(data)
+        except OSError as error:
+            raise LakeError(f"cannot write: {error.strerror}", where=self._path.parent) from error
+
+    def keep(self) -> Path:
+        try:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise LakeError(f"cannot write: {error.strerror}", where=self._path.parent) from error
+        self._kept = True
+        return self._path
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(OSError):  # what could not be flushed was already said, or is thrown away
+            self._file.close()
+        if not self._kept:
+            self._path.unlink(missing_ok=True)
+
+
+def _decoder(encoding: str, address: WebAddress) -> zlib._Decompress | None:
+    if encoding.lower() in {"", "identity"}:
+        return None
+    if encoding.lower() in {"gzip", "x-gzip"}:
+        return zlib.decompressobj(wbits=31)
+    raise SourceRefused("a content encoding we did not ask for", where=address, got=encoding, expected="gzip or none")
+
+
+def _decoded(decoder: zlib._Decompress, piece: bytes, room: int, address: WebAddress) -> bytes:
+    if decoder.eof:
+        raise SourceUnavailable("the gzip-encoded body goes on after its end", where=address)
+    try:
+        # One byte more than there is room for, so that the caller sees that the cap is passed.
+        data = decoder.decompress(piece, room + 1)
+    except zlib.error:
+        raise SourceUnavailable("the gzip-encoded body is damaged", where=address) from None
+    return data
+
+
+def _follow(request: Request, address: WebAddress, location: str) -> WebAddress:
+    target = parse_url(urljoin(address.url, location))
+    first = request.address
+    if address.scheme == "https" and target.scheme != "https":
+        raise SourceRefused("redirect from https to http", where=address, got=str(target))
+    same = target.host == first.host and (target.port == first.port or (first.port, target.port) == (80, 443))
+    listed = f"{target.host}:{target.port}" in request.allow_hosts or (
+        target.host in request.allow_hosts and target.port in {80, 443}
+    )
+    if not (same or listed):
+        raise SourceRefused(
+            "redirect to another host",
+            where=address,
+            got=str(target),
+            expected=f"{first.host}:{first.port}",
+            next_step="list it under allow_hosts of the source if it is right",
+        )
+    return target
+
+
+def _encoded(headers: list[tuple[str, str]]) -> list[tuple[bytes | str, bytes | str]]:
+    return [(name.encode("ascii"), value.encode("latin-1")) for name, value in headers]
+
+
+def _fields(response: httpcore.Response) -> dict[str, str]:
+    return {name.decode("latin-1").lower(): value.decode("latin-1").strip() for name, value in response.headers}
+
+
+def _retry_after_s(value: str | None) -> float | None:
+    # RFC 9110 section 10.2.3: seconds, or a date.
+    if not value:
+        return None
+    if re.fullmatch(r"[0-9]{1,9}", value):
+        return min(float(value), _MAX_RETRY_AFTER_S)
+    try:
+        moment = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return min(max(0.0, (moment - datetime.now(UTC)).total_seconds()), _MAX_RETRY_AFTER_S)
+
+
+def _name(status: int) -> str:
+    try:
+        return f"{status} {HTTPStatus(status).phrase}"
+    except ValueError:
+        return str(status)
+
+
+def _too_large(request: Request, address: WebAddress, got: object) -> SourceRefused:
+    return SourceRefused("the body is too large", where=address, got=got, expected=f"at most {request.max_bytes} bytes")
