@@ -120,8 +120,8 @@ def _take(
                 raise _too_large(request, address, f"more than {request.max_bytes} once decoded")
         if announced is not None and received != announced:
             raise SourceUnavailable("the body was cut", where=address, got=received, expected=f"{announced} bytes")
-        if decoder is not None and not decoder.eof:
-            raise SourceUnavailable("the gzip-encoded body was cut", where=address)
+        if decoder is not None and (not decoder.eof or decoder.unused_data):
+            raise SourceUnavailable("the gzip-encoded body was cut, or goes on after its end", where=address)
         path = landing.keep()
     return Download(path=path, sha256=landing.sha256, size=landing.size, etag=fields.get("etag"))
 
@@ -181,14 +181,11 @@ def _decoder(encoding: str, address: WebAddress) -> zlib._Decompress | None:
 
 
 def _decoded(decoder: zlib._Decompress, piece: bytes, room: int, address: WebAddress) -> bytes:
-    if decoder.eof:
-        raise SourceUnavailable("the gzip-encoded body goes on after its end", where=address)
     try:
         # One byte more than there is room for, so that the caller sees that the cap is passed.
-        data = decoder.decompress(piece, room + 1)
+        return decoder.decompress(piece, room + 1)
     except zlib.error:
         raise SourceUnavailable("the gzip-encoded body is damaged", where=address) from None
-    return data
 
 
 def _follow(request: Request, address: WebAddress, location: str) -> WebAddress:
