@@ -107,11 +107,17 @@ def day_trips(network: Network, day: Day, weather: Weather, rng: np.random.Gener
     start_s = begin_s[slot] + rng.integers(0, _SLOT_S, size=len(slot))
     order = np.argsort(start_s, kind="stable")
     start_s, start, end = start_s[order], start[order], end[order]
-    return _published(places, day, start_s, start, end, rng)
+    return _published(places, day, rng, start_s=start_s, start=start, end=end)
 
 
 def _published(
-    places: list[Station], day: Day, start_s: np.ndarray, start: np.ndarray, end: np.ndarray, rng: np.random.Generator
+    places: list[Station],
+    day: Day,
+    rng: np.random.Generator,
+    *,
+    start_s: np.ndarray,
+    start: np.ndarray,
+    end: np.ndarray,
 ) -> pl.DataFrame:
     n = len(start_s)
     xy = np.array([[p.x_m, p.y_m] for p in places])

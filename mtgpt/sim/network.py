@@ -166,7 +166,7 @@ def build_network() -> Network:
 def _junctions(rng: np.random.Generator) -> tuple[Junction, ...]:
     made = [Junction(name="centre", x_m=0.0, y_m=0.0, homes=0.5, jobs=3.0, shops=3.0)]
 
-    def add(name: str, sector: int, radius_m: float, homes: float, jobs: float, shops: float) -> None:
+    def add(name: str, sector: int, radius_m: float, *, homes: float, jobs: float, shops: float) -> None:
         # A slightly squashed, tilted and shaken circle: a drawing-board city would look like one.
         angle = math.pi / 2 - 2 * math.pi * sector / _SECTORS + float(rng.normal(0, 0.045))
         radius = radius_m * float(rng.uniform(0.93, 1.07))

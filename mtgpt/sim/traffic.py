@@ -70,9 +70,8 @@ def draw_incidents(network: Network, day: Day, weather: Weather, rng: np.random.
     hours = np.arange(day.hours)
     clock = day.clock(hours * 3600.0 + 1800.0)
     wet = np.array([min(weather.rain_at(day.start + timedelta(hours=int(h))), 3.0) for h in hours])
-    rate = (0.15 + 0.6 * np.exp(-(((clock - 8) / 2) ** 2)) + 0.7 * np.exp(-(((clock - 17) / 2.5) ** 2))) * (
-        1 + 0.5 * wet
-    )
+    peaks = 0.6 * np.exp(-(((clock - 8) / 2) ** 2)) + 0.7 * np.exp(-(((clock - 17) / 2.5) ** 2))
+    rate = (0.15 + peaks) * (1 + 0.5 * wet)
     rate *= (1.6 if day.day_off else 3.4) / 8.8
     found: list[Incident] = []
     for hour in hours:
