@@ -1,0 +1,94 @@
+"""What trip files of all operators have in common: a period in the file's name, texts to parse, faults to mark."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from mtgpt.ingest.adapter import FAULT, RAW, ROW
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+TIME_UNREADABLE = "time_unreadable"
+OUTSIDE_PERIOD = "time_outside_file_period"
+NUMBER_UNREADABLE = "number_unreadable"
+
+PERIOD_PATTERN = r"^\d{4}-(0[1-9]|1[0-2])$"
+_IN_NAME = re.compile(r"(?<!\d)(20\d{2})-?(0[1-9]|1[0-2])(?!\d)")
+_FORMATS = ("%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.f")
+_SLACK = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Period:
+    """Local times from ``start`` to before ``end`` in which a file's trips begin: its month, and a day either side."""
+
+    start: datetime
+    end: datetime
+
+    @classmethod
+    def of_month(cls, year: int, month: int) -> Period:
+        """One month and a day either side."""
+        start = datetime(year, month, 1)  # noqa: DTZ001 - naive local time, like the file's
+        return cls(start=start - _SLACK, end=(start + timedelta(days=32)).replace(day=1) + _SLACK)
+
+
+def file_period(name: str, option: str | None) -> Period | None:
+    """The period that a file covers: from the option (``2020-03``) or else from its name (``…_2020-03.csv.gz``)."""
+    found = _IN_NAME.search(option or name)
+    return None if found is None else Period.of_month(int(found[1]), int(found[2]))
+
+
+def naive_times(column: pl.Series) -> pl.Series:
+    """Texts (ISO date and time, fractions of seconds allowed) or datetimes as naive datetimes; null where unreadable.
+
+    The formats are fixed on purpose: left to guess, a file of American dates would pass as something else.
+    """
+    if column.dtype != pl.String:
+        return column.cast(pl.Datetime("us"), strict=False)
+    sample = column.drop_nulls().head(1)
+    # Most files keep to one format: the one that reads the first time goes first, and is mostly the only one.
+    formats = sorted(_FORMATS, key=lambda one: _parsed(sample, one).null_count())
+    times = _parsed(column, formats[0])
+    for other in formats[1:]:
+        left = times.is_null() & column.is_not_null()
+        if not left.any():
+            break
+        where = left.arg_true()
+        times = times.scatter(where, _parsed(column.gather(where), other))
+    return times
+
+
+def _parsed(texts: pl.Series, form: str) -> pl.Series:
+    return texts.str.to_datetime(form, time_unit="us", strict=False)
+
+
+def first_fault(*cases: tuple[pl.Expr, str]) -> pl.Expr:
+    """Id of the first rule whose condition holds, null where none does."""
+    return pl.coalesce([pl.when(condition).then(pl.lit(rule)) for condition, rule in cases]).alias(FAULT)
+
+
+def outside(column: str, period: Period | None) -> Iterable[tuple[pl.Expr, str]]:
+    """The case that a local time lies outside the file's period, if that is known."""
+    if period is not None:
+        yield ~pl.col(column).is_between(period.start, period.end, closed="left"), OUTSIDE_PERIOD
+
+
+def with_raw(done: pl.DataFrame, raw: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
+    """Adds the raw row, as JSON, to the rows that have a fault; drops the fault column where there is none.
+
+    Args:
+        done: Trips with ``__row`` and ``__fault``.
+        raw: What was read, row for row, with ``__row``.
+        columns: Columns of ``raw`` that may be shown: never those that say something of a rider.
+    """
+    faulty = done[FAULT].is_not_null()
+    if not faulty.any():
+        return done.drop(FAULT)
+    texts = raw.filter(faulty).select(ROW, pl.struct(columns).struct.json_encode().alias(RAW))
+    return done.join(texts, on=ROW, how="left", maintain_order="left")

@@ -1,0 +1,157 @@
+"""Delimited and Parquet files of one table, streamed in bounded pieces with row numbers.
+
+A delimited file is read as text only: what a column should have been is the adapter's to say, so that one odd cell
+costs one row and not the file. Compressed files are unpacked as they are read, behind the caps of
+:mod:`mtgpt.ingest.archive`.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import TYPE_CHECKING
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mtgpt.errors import FeedError
+from mtgpt.ingest.adapter import ROW
+from mtgpt.ingest.archive import open_guarded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from typing import BinaryIO
+
+    from mtgpt.ingest.adapter import FeedFile
+
+    Choose = Callable[[Sequence[str]], Mapping[str, str]]
+
+_PIECE_BYTES = 32 << 20
+_PIECE_ROWS = 500_000
+_PARQUET = b"PAR1"
+
+
+def read_table(file: FeedFile, choose: Choose) -> Iterator[pl.DataFrame]:
+    """Streams the wanted columns of a csv, csv.gz, zipped csv or Parquet file.
+
+    Args:
+        file: The raw file; what it is, is told by its first bytes.
+        choose: Gets the file's column names and answers with column name → new name, or raises FeedError.
+
+    Yields:
+        Frames of the chosen columns under their new names and ``__row``. Columns of delimited files are texts (null
+        where empty), those of Parquet files as they are typed.
+
+    Raises:
+        FeedError: Empty, truncated, or not such a file.
+        SourceRefused: A cap of :mod:`mtgpt.ingest.archive`.
+    """
+    if file.size == 0:
+        raise FeedError("the file is empty", where=file.name, expected="a table with a header")
+    with file.path.open("rb") as stream:
+        head = stream.read(4)
+    pieces = _parquet(file, choose) if head == _PARQUET else _delimited(file, choose)
+    first = 0
+    for piece in pieces:
+        yield piece.with_columns(pl.int_range(first, first + piece.height, dtype=pl.UInt64).alias(ROW))
+        first += piece.height
+    if first == 0:
+        raise FeedError("the table has no rows", where=file.name)
+
+
+def choose_columns(
+    names: Sequence[str], wanted: Mapping[str, Sequence[str]], *, file: str, optional: Sequence[str] = ()
+) -> dict[str, str]:
+    """Finds columns by any of their known spellings, case and surrounding spaces aside.
+
+    Args:
+        names: Column names of the file.
+        wanted: New name → spellings.
+        file: What to name in an error.
+        optional: New names that may be absent.
+
+    Returns:
+        Column name of the file → new name.
+
+    Raises:
+        FeedError: A column is missing.
+    """
+    by_lower = {name.strip().lower(): name for name in names}
+    chosen: dict[str, str] = {}
+    missing: list[str] = []
+    for new, spellings in wanted.items():
+        found = next((by_lower[one.lower()] for one in spellings if one.lower() in by_lower), None)
+        if found is not None:
+            chosen[found] = new
+        elif new not in optional:
+            missing.append(" or ".join(spellings))
+    if missing:
+        raise FeedError(
+            "columns are missing",
+            where=file,
+            got=", ".join(name.strip() for name in names),
+            expected="; ".join(missing),
+        )
+    return chosen
+
+
+def parse_texts(data: bytes, names: Sequence[str], chosen: Mapping[str, str], *, where: str) -> pl.DataFrame:
+    """Header-less delimited bytes as texts.
+
+    Raises:
+        FeedError: Not delimited text.
+    """
+    try:
+        frame = pl.read_csv(
+            data,
+            has_header=False,
+            schema=dict.fromkeys(names, pl.String),
+            columns=[names.index(name) for name in chosen],
+            encoding="utf8-lossy",
+            truncate_ragged_lines=True,
+        )
+    except pl.exceptions.PolarsError as error:
+        raise FeedError("not a delimited table", where=where, got=str(error).splitlines()[0]) from None
+    return frame.rename(dict(chosen)).rechunk()
+
+
+def _delimited(file: FeedFile, choose: Choose) -> Iterator[pl.DataFrame]:
+    with open_guarded(file.path, file.name) as stream:
+        header = stream.readline(1 << 20).decode("utf-8-sig", errors="replace")
+        names = _unique(next(csv.reader(io.StringIO(header)), []))
+        chosen = choose(names)
+        for piece in _whole_lines(stream):
+            yield parse_texts(piece, names, chosen, where=file.name)
+
+
+def _whole_lines(stream: BinaryIO) -> Iterator[bytes]:
+    # Cut at line ends: none of these feeds breaks a line inside quotes.
+    rest = b""
+    while data := stream.read(_PIECE_BYTES):
+        data = rest + data
+        cut = data.rfind(b"\n") + 1
+        rest = data[cut:]
+        if cut:
+            yield data[:cut]
+    if rest.strip():
+        yield rest
+
+
+def _unique(names: Sequence[str]) -> list[str]:
+    seen: dict[str, int] = {}
+    unique = []
+    for name in names:
+        seen[name] = seen.get(name, 0) + 1
+        unique.append(name if seen[name] == 1 else f"{name}_{seen[name]}")
+    return unique
+
+
+def _parquet(file: FeedFile, choose: Choose) -> Iterator[pl.DataFrame]:
+    try:
+        with pq.ParquetFile(file.path) as table:
+            chosen = choose(table.schema_arrow.names)
+            for batch in table.iter_batches(batch_size=_PIECE_ROWS, columns=list(chosen)):
+                yield pl.DataFrame(pa.Table.from_batches([batch])).rename(dict(chosen))
+    except (pa.ArrowException, OSError) as error:
+        raise FeedError("not a readable Parquet file", where=file.name, got=str(error).splitlines()[0]) from None
