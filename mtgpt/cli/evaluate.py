@@ -1,0 +1,79 @@
+"""``mtgpt evaluate``: how good a forecast is on days that nothing was trained on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mtgpt.cli.show import console, emit, rows_table
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from mtgpt.eval.score import Evaluation
+
+
+def command(
+    city: Annotated[str, typer.Argument(help="City with a panel.")],
+    model: Annotated[Path | None, typer.Option(help="Model folder; by default the newest for the city.")] = None,
+    part: Annotated[
+        str, typer.Option(help="test (last 20 % of the windows) or validation (the 20 % before).")
+    ] = "test",
+    stride: Annotated[int, typer.Option(min=1, help="Score every n-th window; 1 is all of them.")] = 1,
+    stid: Annotated[bool, typer.Option(help="Also train a STID-like network on this city, as a yardstick.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the whole table, every step, as JSON.")] = False,
+) -> None:
+    """Scores a model beside five baselines on unseen windows: MAE, RMSE, WAPE per variable, coverage of the 80 % band.
+
+    Example: mtgpt evaluate demo
+    """
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from mtgpt.eval.score import evaluate
+    from mtgpt.model.checkpoint import find_model
+    from mtgpt.model.mtgpt import MTGPT
+    from mtgpt.panel.store import latest_panel
+    from mtgpt.settings import settings
+
+    here = settings()
+    panel = latest_panel(here, city)
+    folder = model or find_model(here, city)
+    net = MTGPT.from_pretrained(folder)
+    extra = {}
+    if stid:
+        from mtgpt.eval.stid import train_stid
+        from mtgpt.train.data import split
+
+        bounds = split(panel.n_step, patch=net.config.patch)
+        extra["STID-like"] = train_stid(panel, patch=net.config.patch, cuts=bounds.train)
+    columns = (TextColumn("scoring"), BarColumn(), MofNCompleteColumn(), TextColumn("windows"), TimeRemainingColumn())
+    with Progress(*columns, console=console(stderr=True), disable=as_json) as bar:
+        task = bar.add_task("scoring", total=None)
+        result = evaluate(
+            panel,
+            net,
+            part=part,
+            stride=stride,
+            extra=extra,
+            progress=lambda windows, total: bar.update(task, completed=windows, total=total),
+        )
+    emit(
+        {"city": city, "model": str(folder), "part": part, "windows": result.windows, "scores": result.frame()},
+        as_json=as_json,
+        table=lambda: _table(result, city, folder.name),
+    )
+
+
+def _table(result: Evaluation, city: str, model: str) -> RenderableType:
+    frame = result.frame().filter(horizon_step=0).drop("horizon_step", "n", "crps")
+    rows = [
+        {k: round(v, 3) if isinstance(v, float) else v for k, v in row.items()} for row in frame.iter_rows(named=True)
+    ]
+    return rows_table(
+        rows,
+        frame.columns,
+        title=f"{city}, {result.part}: {result.windows} windows, average over all steps ({model})",
+        caption="mae and rmse in the variable's unit; coverage80: share of truths inside the 80 % band",
+    )

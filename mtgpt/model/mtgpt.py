@@ -1,0 +1,282 @@
+"""MT-GPT: the network together with the codec, so that it forecasts panels in physical units."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from transformers.utils import logging as hf_logging
+
+from mtgpt.contracts.variables import variables
+from mtgpt.errors import ModelError, PanelError
+from mtgpt.model.checkpoint import WEIGHTS, model_sha256
+from mtgpt.model.forecast import Forecast
+from mtgpt.model.network import PatchNetwork
+from mtgpt.model.reconcile import Method, reconcile
+from mtgpt.tokens.dense import CALENDAR_COUNT, Scale, Window, decode, encode, feature_count, window
+from mtgpt.tokens.history import History, make_history
+from mtgpt.tokens.roll import Roll
+from mtgpt.tokens.sequence import owners, sequences
+from mtgpt.tokens.vocabulary import kind_ids
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from mtgpt.model.config import MTGPTConfig
+    from mtgpt.panel.panel import Panel
+
+HISTORY_PATCHES = 8
+_CARRY = 0.5  # share of one patch's last uncertainty that the next patch inherits
+
+
+class MTGPT(PatchNetwork):
+    """One model for all spots, corridors and the network of any city.
+
+    ``save_pretrained`` and ``from_pretrained`` are those of transformers, restricted to local safetensors.
+    """
+
+    def __init__(self, config: MTGPTConfig) -> None:
+        super().__init__(config)
+        if (config.feature_count, config.calendar_count) != (feature_count(config.patch), CALENDAR_COUNT):
+            raise ModelError(
+                "the checkpoint was made for another token layout",
+                where=config.name_or_path or None,
+                got=f"{config.feature_count} + {config.calendar_count} features",
+                expected=f"{feature_count(config.patch)} + {CALENDAR_COUNT}",
+                next_step="train the model again with this version",
+            )
+
+    @classmethod
+    def from_pretrained(cls, folder: str | os.PathLike[str], **changes: Any) -> MTGPT:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Loads a model from a local folder.
+
+        Args:
+            folder: Written by training or ``save_pretrained``.
+            changes: Values for some of ``config.editable_fields()``.
+
+        Raises:
+            ModelError: No model there, unreadable, or a field that the weights fix.
+        """
+        path = Path(folder)
+        if not (path / WEIGHTS).is_file():
+            raise ModelError(
+                "there is no model", where=path, expected=WEIGHTS, next_step="train one: mtgpt train --help"
+            )
+        fixed = set(changes) - set(cls.config_class.editable_fields())
+        if fixed:
+            raise ModelError(
+                "the weights fix this",
+                where=path,
+                got=", ".join(sorted(fixed)),
+                expected=", ".join(cls.config_class.editable_fields()),
+            )
+        bars = hf_logging.is_progress_bar_enabled()
+        hf_logging.disable_progress_bar()
+        try:
+            model = super().from_pretrained(str(path), local_files_only=True, use_safetensors=True, **changes)
+        except (OSError, ValueError, SafetensorError, RuntimeError) as error:
+            raise ModelError(
+                "the model cannot be loaded",
+                where=path,
+                got=str(error).splitlines()[0],
+                next_step="copy or train it again",
+            ) from error
+        finally:
+            if bars:
+                hf_logging.enable_progress_bar()
+        return model.eval()
+
+    def fingerprint(self) -> str:
+        """sha256 of the weights, 64 hex digits: of the file it came from, or of the tensors if it came from none."""
+        path = Path(self.config.name_or_path or "")
+        if self.config.name_or_path and (path / WEIGHTS).is_file():
+            return model_sha256(path)
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+    def forecast(
+        self,
+        panel: Panel,
+        at: np.datetime64 | str | None = None,
+        horizon: int = 12,
+        *,
+        method: Method = "wls",
+    ) -> Forecast:
+        """Forecasts all series of a panel.
+
+        To forecast one panel again and again, keep a :class:`Forecaster`: it prepares the panel once.
+
+        Args:
+            panel: Of any city; the model need not have seen it.
+            at: End of the last visible step (UTC); None for the end of the panel.
+            horizon: H, steps ahead.
+            method: How levels are made coherent, see :func:`mtgpt.model.reconcile.reconcile`.
+
+        Raises:
+            PanelError: ``at`` lies outside the panel, or less than a day lies before it.
+        """
+        return Forecaster(self, panel).forecast(at, horizon, method=method)
+
+
+class Forecaster:
+    """A model and a panel made ready for each other."""
+
+    def __init__(self, model: MTGPT, panel: Panel) -> None:
+        self.model = model.eval()
+        self.panel = panel
+        self.history: History = make_history(panel, patch=model.config.patch)
+        self.parts = sequences(panel)
+        self.owner = owners(self.parts, panel.n_series)
+        self.kinds = kind_ids(panel.series)
+        self._sha = model.fingerprint()
+        known = variables()
+        self._least = np.asarray(
+            [
+                known[v].minimum if v in known and known[v].minimum is not None else -np.inf
+                for v in panel.series["variable"]
+            ]
+        )
+
+    def forecast(self, at: np.datetime64 | str | None = None, horizon: int = 12, *, method: Method = "wls") -> Forecast:
+        """See :meth:`MTGPT.forecast`."""
+        cut = self._cut(at)
+        if horizon < 1:
+            raise PanelError("a horizon has at least one step", where="horizon", got=horizon, expected="≥ 1")
+        panel, patch = self.panel, self.model.config.patch
+        quantiles = self.finish(self._roll(cut, horizon), method).astype(np.float32)
+        time, _ = panel.calendar.extend(max(0, cut + 1 + horizon - panel.n_step))
+        first = max(0, cut + 1 - HISTORY_PATCHES * patch)
+        ahead = np.asarray(panel.values[cut + 1 : cut + 1 + horizon], np.float32).T
+        observed = None
+        if ahead.size:
+            observed = np.full((panel.n_series, horizon), np.nan, np.float32)
+            observed[:, : ahead.shape[1]] = ahead
+        step = np.timedelta64(panel.meta.interval_s, "s")
+        end = panel.time[cut] + step
+        return Forecast(
+            city=panel.meta.city,
+            at=end,
+            time=np.asarray(time[cut + 1 : cut + 1 + horizon]),
+            interval_s=panel.meta.interval_s,
+            time_zone=panel.meta.time_zone,
+            series=panel.series,
+            levels=tuple(self.model.config.quantile_levels),
+            quantiles=quantiles,
+            history_time=np.asarray(panel.time[first : cut + 1]),
+            history=np.asarray(panel.values[first : cut + 1], np.float32).T,
+            observed=observed,
+            provenance=self._provenance(first, cut, method),
+        )
+
+    def quantiles(self, cuts: NDArray[np.integer]) -> NDArray[np.float64]:
+        """Quantiles of the next patch at many cuts, [B, S, P, Q] in physical units, neither reconciled nor bounded."""
+        out = np.empty(
+            (len(cuts), self.panel.n_series, self.model.config.patch, len(self.model.config.quantile_levels))
+        )
+        back = self.model.config.context_patches - 1
+        for i, part in enumerate(self.parts):
+            mine = self.owner[part] == i
+            views = [window(self.history, cuts - self.history.patch * k, part) for k in range(back, -1, -1)]
+            normal, state = self._run(views, part)
+            out[:, part[mine]] = decode(normal, state)[:, mine]
+        return out
+
+    def finish(self, quantiles: NDArray[np.float64], method: Method) -> NDArray[np.float64]:
+        """Makes [S, H, Q] coherent across levels and keeps each variable above its least possible value."""
+        return reconcile(
+            quantiles,
+            self.model.config.quantile_levels,
+            self.panel.aggregation,
+            method=method,
+            minimum=self._least,
+        )
+
+    def _roll(self, cut: int, horizon: int) -> NDArray[np.float64]:
+        """[S, H, Q] patch by patch."""
+        patch, middle = self.model.config.patch, list(self.model.config.quantile_levels).index(0.5)
+        cuts = np.asarray([cut])
+        physical = self.quantiles(cuts)[0]
+        patches = [physical]
+        if horizon > patch:
+            roll = Roll(self.panel, self.history, cut, horizon)
+            view = window(self.history, cuts)
+            past = [window(self.history, cuts - patch * k) for k in range(self.model.config.context_patches - 1, 0, -1)]
+            carry = np.zeros_like(physical[:, -1:])
+            for done in range(1, -(-horizon // patch)):
+                carry = _CARRY * (patches[-1][:, -1:] - patches[-1][:, -1:, middle : middle + 1])
+                medians = (patches[-1][..., middle] - view.location[0][:, None]) / view.scale[0][:, None]
+                past = [*past, view][-(self.model.config.context_patches - 1) :] if past else []
+                view = roll.advance(view, medians[None].astype(np.float32), done)
+                physical = np.empty_like(patches[0])
+                for i, part in enumerate(self.parts):
+                    mine = self.owner[part] == i
+                    normal, state = self._run([_take(v, part) for v in [*past, view]], part)
+                    physical[part[mine]] = decode(normal, state)[0][mine]
+                centre = physical[..., middle : middle + 1]
+                offset = physical - centre
+                # What was uncertain at the end of one patch stays so in the next.
+                patches.append(centre + np.sign(offset) * np.hypot(offset, carry))
+        out = np.concatenate(patches, 1)[:, :horizon]
+        alive = self.history.states.days_seen[self.history.calendar.day[cut]] > 0
+        out[~alive] = np.nan
+        return out
+
+    @torch.inference_mode()
+    def _run(self, views: list[Window], part: NDArray[np.int64]) -> tuple[NDArray[np.float32], Scale]:
+        """[B, N, P, Q] normalised, of the last of K context patches, and its decoding state."""
+        rendered = [encode(v) for v in views]
+        device = self.model.device
+        names = ("features", "calendar", "anchors", "log_error", "spread")
+        inputs = {n: torch.from_numpy(np.stack([getattr(t, n) for t, _ in rendered], 1)).to(device) for n in names}
+        kinds = torch.from_numpy(self.kinds[part])[None].expand(len(views[0].z), -1, -1).to(device)
+        return self.model(**inputs, kinds=kinds)[:, -1].float().cpu().numpy(), rendered[-1][1]
+
+    def _cut(self, at: np.datetime64 | str | None) -> int:
+        panel = self.panel
+        steps = panel.n_step if at is None else panel.steps_until(np.datetime64(at, "s"))
+        first = self.history.first_cut() + (self.model.config.context_patches - 1) * self.history.patch
+        cut = steps - 1
+        if cut < first:
+            step = np.timedelta64(panel.meta.interval_s, "s")
+            raise PanelError(
+                "there is less than one day of data before this moment",
+                where=panel.meta.city,
+                got=f"{at} UTC",
+                expected=f"{panel.time[first] + step} to {panel.time[-1] + step} UTC",
+                next_step="ask for a later moment or ingest earlier days",
+            )
+        return cut
+
+    def _provenance(self, first: int, cut: int, method: str) -> dict[str, Any]:
+        meta = self.panel.meta
+        return {
+            "city": meta.city,
+            "simulated": meta.simulated,
+            "panel_id": meta.panel_id,
+            "table_versions": dict(meta.table_versions),
+            "contracts": dict(meta.contracts),
+            "window": [f"{self.panel.time[0]}Z", f"{self.panel.time[cut] + np.timedelta64(meta.interval_s, 's')}Z"],
+            "context": [f"{self.panel.time[max(first, cut + 1 - self.history.patch)]}Z"],
+            "model": Path(self.model.config.name_or_path or "in-memory").name,
+            "model_sha256": self._sha,
+            "reconciliation": method,
+            "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+
+
+def _take(view: Window, index: Sequence[int] | NDArray[np.int64]) -> Window:
+    """The same window for some of its series."""
+    shared = {"calendar", "weather"}
+    parts = {n: getattr(view, n) for n in view.__slots__}
+    return Window(**{n: x if n in shared else x[:, index] if n == "error" else x[..., index] for n, x in parts.items()})

@@ -1,0 +1,150 @@
+"""Everything the tokens of one panel are cut from, prepared once: states, filled values, neighbours, drift.
+
+Shapes: T steps, S series, P steps a patch, B cuts, N series of one sequence, G = 3 graph views, R = 3 drift memories.
+
+Causal by construction: row ``t`` of every array depends on values up to ``t`` only, and on the state of its day, which
+is built from the days before.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.signal import lfilter
+from scipy.sparse import csr_array, diags_array, eye_array
+
+from mtgpt.errors import PanelError
+from mtgpt.tokens.seasonal import DayStates, SeasonalConfig, fold
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from mtgpt.panel.calendar import Calendar
+    from mtgpt.panel.panel import Panel
+
+DRIFT_HOURS = (0.5, 2.0, 6.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class History:
+    """A panel made ready for tokens.
+
+    Attributes:
+        z: [T, S] values in units of the series' own trailing location and scale; gaps hold the expectation.
+        seen: [T, S] True where a value was measured.
+        neighbours: [G, T, S] ``z`` diffused over the graph: neighbours, second ring, upstream.
+        drift: [R, T, S] how far the last half hour, two hours and six hours ran above the expectation.
+        states: The trailing states of every day.
+        calendar: Of T + P steps: the panel's own and one patch more.
+        graph: The three row-normalised operators behind ``neighbours``, each [S, S].
+        weather: [T, C] standardised covariates, 0 where absent; ``weather_seen`` says where.
+    """
+
+    z: NDArray[np.float32]
+    seen: NDArray[np.bool_]
+    neighbours: NDArray[np.float32]
+    drift: NDArray[np.float32]
+    states: DayStates
+    calendar: Calendar
+    graph: tuple[csr_array, csr_array, csr_array]
+    weather: NDArray[np.float32]
+    weather_seen: NDArray[np.float32]
+    interval_s: int
+    patch: int
+
+    @property
+    def steps(self) -> int:
+        """T."""
+        return len(self.z)
+
+    def first_cut(self) -> int:
+        """The earliest cut that has one whole day and one patch behind it."""
+        return max(int(np.searchsorted(self.calendar.day, 1)), self.patch - 1)
+
+
+def make_history(panel: Panel, *, patch: int = 12, config: SeasonalConfig | None = None) -> History:
+    """Prepares a panel for tokens; costs a few times the memory of its values.
+
+    Args:
+        panel: Any panel.
+        patch: P, steps a patch.
+        config: Rates of the trailing state.
+
+    Raises:
+        PanelError: The panel is shorter than one day and two patches.
+    """
+    values = np.asarray(panel.values, np.float32)
+    need = panel.calendar.slots_per_day + 2 * patch
+    if len(values) < need:
+        raise PanelError(
+            "the panel is too short to say anything about usual days",
+            where=panel.meta.city,
+            got=f"{len(values)} steps",
+            expected=f"at least {need} steps: one day and two patches",
+            next_step="ingest more days and build the panel again",
+        )
+    states = fold(values, panel.calendar, config or SeasonalConfig(patch=patch))
+    _, calendar = panel.calendar.extend(patch)
+    day, slot = panel.calendar.day, panel.calendar.slot
+    seen = np.isfinite(values)
+    location, scale = states.location[day], states.scale[day]
+    usual = (states.expected[day, slot] - location) / scale
+    z = np.where(seen, (np.where(seen, values, 0) - location) / scale, usual)
+    graph = operators(panel.graph)
+    weather, weather_seen = _weather(panel)
+    return History(
+        z=z,
+        seen=seen,
+        neighbours=np.stack([np.ascontiguousarray((a @ z.T).T) for a in graph]).astype(np.float32),
+        drift=_drift(z - usual, panel.meta.interval_s),
+        states=states,
+        calendar=calendar,
+        graph=graph,
+        weather=weather,
+        weather_seen=weather_seen,
+        interval_s=panel.meta.interval_s,
+        patch=patch,
+    )
+
+
+def operators(graph: csr_array) -> tuple[csr_array, csr_array, csr_array]:
+    """Neighbours (A), second ring (A²) and upstream (Aᵀ), row-normalised; a series with none is its own neighbour."""
+    adjacency = csr_array(graph, dtype=np.float32)
+    forward, backward = _normalised(adjacency), _normalised(csr_array(adjacency.T))
+    return forward, csr_array(forward @ forward), backward
+
+
+def _normalised(adjacency: csr_array) -> csr_array:
+    total = np.asarray(adjacency.sum(axis=1)).ravel()
+    alone = (total <= 0).astype(np.float32)
+    inverse = np.divide(1, total, out=np.zeros_like(total), where=total > 0)
+    own = diags_array(alone, format="csr") if alone.any() else eye_array(len(total), format="csr") * 0
+    return csr_array(diags_array(inverse) @ adjacency + own, dtype=np.float32)
+
+
+def drift_rates(interval_s: int) -> NDArray[np.float64]:
+    """[R] weight of a new step in each memory of :data:`DRIFT_HOURS`, never more than one half."""
+    return np.minimum(0.5, 1 - np.exp(-interval_s / (3600 * np.asarray(DRIFT_HOURS))))
+
+
+def _drift(surprise: NDArray[np.float32], interval_s: int) -> NDArray[np.float32]:
+    rows = [
+        lfilter(np.float32([rate]), np.float32([1, rate - 1]), surprise, axis=0) for rate in drift_rates(interval_s)
+    ]
+    return np.stack(rows).astype(np.float32)
+
+
+def _weather(panel: Panel) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    # Fixed physical units, not the city's own statistics: 20 °C means the same everywhere.
+    names, centre, unit = ("temperature_c", "rain_mm", "wind_m_s"), (15.0, 0.0, 0.0), (10.0, 2.0, 5.0)
+    out = np.zeros((len(panel.values), len(names)), np.float32)
+    seen = np.zeros_like(out)
+    if panel.covariates is not None:
+        for c, name in enumerate(names):
+            if name in panel.covariates.names:
+                column = panel.covariates.values[:, panel.covariates.names.index(name)]
+                seen[:, c] = np.isfinite(column)
+                out[:, c] = np.where(seen[:, c] > 0, (column - centre[c]) / unit[c], 0)
+    return out, seen

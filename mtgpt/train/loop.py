@@ -1,0 +1,245 @@
+"""The training loop: one JSONL log, checkpoints that resume bit-identically, one process or many.
+
+Every random decision of a step is a function of (seed, step, rank), so a resumed run repeats exactly what an
+uninterrupted one would have done. Checkpoints are safetensors and JSON; nothing is pickled.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import distributed
+from torch.nn.parallel import DistributedDataParallel
+
+from mtgpt.errors import ModelError
+from mtgpt.model.checkpoint import load_training_state, save_model, save_training_state
+from mtgpt.model.device import choose_device
+from mtgpt.model.mtgpt import MTGPT
+from mtgpt.model.network import pinball
+from mtgpt.train.data import Batch, City, draw, make_city
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from torch import Tensor, nn
+
+    from mtgpt.model.device import Device
+    from mtgpt.panel.panel import Panel
+    from mtgpt.train.recipes import TrainConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trained:
+    """What a run left behind: the model's folder, how long it took, its last loss, and whether it went on from a checkpoint."""
+
+    folder: Path
+    steps: int
+    seconds: float
+    loss: float
+    resumed_at: int
+
+
+def train(
+    config: TrainConfig,
+    panels: Sequence[Panel],
+    folder: Path,
+    *,
+    device: str | None = None,
+    progress: Callable[[int, int, float], None] | None = None,
+    stop_after: int | None = None,
+) -> Trained:
+    """Trains a model on the training share of some panels.
+
+    The folder gets ``log.jsonl``, ``checkpoint/`` (the last one) and, at the end, the model itself. If it holds a
+    checkpoint of the same configuration and panels, the run goes on from there.
+
+    Args:
+        config: From a recipe.
+        panels: One or more.
+        folder: Of the run.
+        device: ``cpu``, ``cuda`` or ``npu``; None for the best there is.
+        progress: Called with (step, steps, loss) as the run goes on.
+        stop_after: Leave after this many steps in all, with a checkpoint; for schedulers with a time limit.
+
+    Raises:
+        ModelError: The folder holds a run of another configuration, or the loss is not finite.
+        PanelError: A panel is too short.
+    """
+    where = choose_device(device)
+    with _processes(where) as (rank, world):
+        return _train(config, panels, folder, where, rank, world, progress, stop_after)
+
+
+def _train(
+    config: TrainConfig,
+    panels: Sequence[Panel],
+    folder: Path,
+    where: Device,
+    rank: int,
+    world: int,
+    progress: Callable[[int, int, float], None] | None,
+    stop_after: int | None,
+) -> Trained:
+    shape = config.model_config()
+    cities = [
+        make_city(p, patch=shape.patch, train_share=config.train_share, context_patches=shape.context_patches)
+        for p in panels
+    ]
+    torch.manual_seed(config.seed)
+    model = MTGPT(shape).to(where.device)
+    average = {n: p.detach().clone() for n, p in model.named_parameters()}
+    optimiser = _optimiser(model, config)
+    identity = {"config": config.as_dict(), "panels": [p.meta.panel_id for p in panels], "processes": world}
+    start = load_training_state(folder / "checkpoint", model, average, optimiser, identity)
+    if start == 0 and (folder / "model.safetensors").exists():
+        raise ModelError(
+            "the folder holds a finished model",
+            where=folder,
+            next_step="choose another --out, or remove the folder to train anew",
+        )
+    module: nn.Module = DistributedDataParallel(model) if world > 1 else model
+    levels = torch.tensor(shape.quantile_levels, device=where.device)
+    weights = torch.where(levels == 0.5, config.median_weight, 1.0)
+    end = min(config.steps, stop_after or config.steps)
+    began, loss_value, recent = time.monotonic(), math.nan, []
+    with _log(folder / "log.jsonl", start, rank) as log:
+        log({"event": "start", "step": start, **identity, "device": str(where.device), "reason": where.reason})
+        model.train()
+        for step in range(start, end):
+            rate = _rate(config, step)
+            for group in optimiser.param_groups:
+                group["lr"] = rate
+            batch = draw(
+                cities,
+                seed=config.seed,
+                step=step,
+                rank=rank,
+                tokens=config.tokens_per_step,
+                context_patches=shape.context_patches,
+            ).to(where.device)
+            loss = batch_loss(module(**batch.inputs), batch, levels, weights, config.scale_power)
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip)
+            loss_value = float(loss.detach())
+            if not math.isfinite(loss_value):
+                raise ModelError(
+                    "the loss is not finite any more",
+                    where=f"step {step}",
+                    got=loss_value,
+                    next_step="lower learning_rate in the recipe; the last checkpoint is untouched",
+                )
+            optimiser.step()
+            _follow(average, model, min(config.average, (step + 1) / (step + 10)))
+            recent.append(loss_value)
+            if (step + 1) % config.log_every == 0 or step + 1 == end:
+                log(
+                    {
+                        "event": "step",
+                        "step": step + 1,
+                        "loss": sum(recent) / len(recent),
+                        "learning_rate": rate,
+                        "gradient_norm": float(norm),
+                        "seconds": round(time.monotonic() - began, 2),
+                    }
+                )
+                recent.clear()
+            if rank == 0 and progress is not None:
+                progress(step + 1, config.steps, loss_value)
+            if rank == 0 and ((step + 1) % config.checkpoint_every == 0 or step + 1 == end):
+                save_training_state(folder / "checkpoint", model, average, optimiser, identity, step + 1)
+        if end == config.steps and rank == 0:
+            with torch.no_grad():
+                for name, parameter in model.named_parameters():
+                    parameter.copy_(average[name])
+            save_model(model, folder, training=_card(config, panels, cities, where))
+            log({"event": "end", "step": end, "seconds": round(time.monotonic() - began, 2)})
+    return Trained(folder=folder, steps=end, seconds=time.monotonic() - began, loss=loss_value, resumed_at=start)
+
+
+def batch_loss(quantiles: Tensor, batch: Batch, levels: Tensor, weights: Tensor, scale_power: float) -> Tensor:
+    """Mean pinball loss over what was measured; see :class:`mtgpt.train.recipes.TrainConfig` for the weights."""
+    loss = (pinball(quantiles, batch.truth, levels) * weights).sum(-1) / weights.sum()
+    importance = batch.seen.to(loss.dtype)
+    if scale_power:
+        share = (batch.scale / batch.scale.mean(1, keepdim=True)) ** scale_power
+        importance = importance * share[:, None, :, None]
+    return (loss * importance).sum() / importance.sum().clamp(min=1e-6)
+
+
+def _optimiser(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
+    matrices = [p for p in model.parameters() if p.ndim >= 2]
+    vectors = [p for p in model.parameters() if p.ndim < 2]
+    groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98))
+
+
+def _rate(config: TrainConfig, step: int) -> float:
+    warm = min(1.0, (step + 1) / max(config.warmup, 1))
+    wave = 0.5 * (1 + math.cos(math.pi * step / config.steps))
+    return config.learning_rate * warm * (config.final_rate + (1 - config.final_rate) * wave)
+
+
+@torch.no_grad()
+def _follow(average: dict[str, Tensor], model: nn.Module, decay: float) -> None:
+    # Young averages follow quickly, so that the random start is soon forgotten.
+    names = [n for n, _ in model.named_parameters()]
+    torch._foreach_lerp_([average[n] for n in names], [p.detach() for p in model.parameters()], 1 - decay)
+
+
+@contextlib.contextmanager
+def _processes(where: Device) -> Iterator[tuple[int, int]]:
+    """Rank and number of processes; joins the group that torchrun announced, if any."""
+    if not distributed.is_torchelastic_launched():
+        yield 0, 1
+        return
+    distributed.init_process_group(where.backend)
+    try:
+        yield distributed.get_rank(), distributed.get_world_size()
+    finally:
+        distributed.destroy_process_group()
+
+
+@contextlib.contextmanager
+def _log(path: Path, start: int, rank: int) -> Iterator[Callable[[dict[str, Any]], None]]:
+    if rank != 0:
+        yield lambda _: None
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists():
+        # Lines written after the checkpoint belong to steps that are about to be repeated.
+        lines = [line for line in path.read_text().splitlines() if line and json.loads(line)["step"] <= start]
+        path.write_text("".join(line + "\n" for line in lines))
+    with path.open("a") as file:
+
+        def write(line: dict[str, Any]) -> None:
+            file.write(json.dumps(line) + "\n")
+            file.flush()
+
+        yield write
+
+
+def _card(config: TrainConfig, panels: Sequence[Panel], cities: Sequence[City], where: Device) -> dict[str, Any]:
+    """What the model has seen: the exposure ledger of this checkpoint."""
+    return {
+        "config": config.as_dict(),
+        "device": str(where.device),
+        "exposures": [
+            {
+                "city": p.meta.city,
+                "panel_id": p.meta.panel_id,
+                "simulated": p.meta.simulated,
+                "table_versions": p.meta.table_versions,
+                "from": str(p.time[0]),
+                "until": str(p.time[min(c.cuts[1] + 11, len(p.time) - 1)]),
+            }
+            for p, c in zip(panels, cities, strict=True)
+        ],
+    }
