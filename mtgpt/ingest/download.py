@@ -181,6 +181,8 @@ def _decoder(encoding: str, address: WebAddress) -> zlib._Decompress | None:
 
 
 def _decoded(decoder: zlib._Decompress, piece: bytes, room: int, address: WebAddress) -> bytes:
+    if decoder.eof:
+        raise SourceUnavailable("the gzip-encoded body goes on after its end", where=address)
     try:
         # One byte more than there is room for, so that the caller sees that the cap is passed.
         return decoder.decompress(piece, room + 1)
