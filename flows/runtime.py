@@ -23,9 +23,12 @@ def prepare() -> None:
 
     What is set already stays: with ``PREFECT_API_URL`` the flow reports to that server instead of starting one.
     """
+    with as_sentences():
+        folder = (settings().home / "prefect").resolve()
+        folder.mkdir(parents=True, exist_ok=True)
     defaults = {
-        # Prefect makes its folder on import: not in the person's home.
-        "PREFECT_HOME": str((settings().home / "prefect").resolve()),
+        # Not in the person's home, and where a server of theirs is not touched.
+        "PREFECT_HOME": str(folder),
         "PREFECT_SERVER_EPHEMERAL_ENABLED": "true",
         # The first start lays out a database: 20 to 40 s on a small machine.
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",

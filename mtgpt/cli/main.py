@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from mtgpt.cli import contracts, evaluate, train
 from mtgpt.cli.sentences import as_sentences
 
 app = typer.Typer(
@@ -34,6 +35,11 @@ def _options(
     _: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
 ) -> None:
     """What holds for every command."""
+
+
+app.add_typer(contracts.app, name="contracts")
+app.command("train")(train.command)
+app.command("evaluate")(evaluate.command)
 
 
 def run() -> None:
