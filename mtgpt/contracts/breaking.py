@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
-from mtgpt.contracts.compile import read_contract
+from mtgpt.contracts.compile import WRITTEN, read_contract
 from mtgpt.contracts.document import VERSION
 from mtgpt.contracts.registry import SUFFIX, contracts
 from mtgpt.contracts.variables import FILE, Vocabulary, read_vocabulary
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from mtgpt.contracts.contract import Contract, Field, Rule
+    from mtgpt.contracts.contract import Contract, Field
 
 Level = Literal["major", "minor", "patch"]
 _ORDER: Mapping[str, int] = {"patch": 1, "minor": 2, "major": 3}
@@ -116,9 +116,11 @@ def compare_vocabularies(old: Vocabulary, new: Vocabulary) -> tuple[Change, ...]
         if now is None:
             changes.append(_change(name, "the variable is gone", name, None, "major"))
             continue
-        for part in ("unit", "aggregate", "counted"):
-            if getattr(was, part) != getattr(now, part):
-                changes.append(_change(name, f"{part} changed", getattr(was, part), getattr(now, part), "major"))
+        changes += [
+            _change(name, f"{part} changed", getattr(was, part), getattr(now, part), "major")
+            for part in ("unit", "aggregate", "counted")
+            if getattr(was, part) != getattr(now, part)
+        ]
         changes += _range(name, (was.minimum, was.maximum), (now.minimum, now.maximum))
         if was.description != now.description:
             changes.append(_change(name, "other words", was.description, now.description, "patch"))
@@ -142,11 +144,13 @@ def compare_with_releases(folder: Path) -> dict[str, Comparison]:
     vocabulary = read_vocabulary(folder / FILE)
     last = _last_release(folder / RELEASED, "variables")
     old_vocabulary = None if last is None else read_vocabulary(last[1])
+    _same_version(last, old_vocabulary)
     found = {}
     for name, new in current.items():
         release = _last_release(folder / RELEASED, name)
         # Against the same vocabulary: its own changes are reported once, under its own name.
         old = None if release is None else read_contract(release[1], vocabulary.variables)
+        _same_version(release, old)
         found[name] = Comparison(
             name=name,
             released=None if old is None else old.version,
@@ -243,8 +247,8 @@ def _range(name: str, was: tuple[Any, Any], now: tuple[Any, Any], *, what: str =
     if low == high:
         return
     tighter = high[0] > low[0] or high[1] < low[1]
-    shown = [" to ".join("…" if bound is None else str(bound) for bound in bounds) for bounds in (was, now)]
-    yield _change(name, f"a {'tighter' if tighter else 'wider'} {what}", *shown, "major" if tighter else "minor")
+    before, after = (" to ".join("…" if bound is None else str(bound) for bound in bounds) for bounds in (was, now))
+    yield _change(name, f"a {'tighter' if tighter else 'wider'} {what}", before, after, "major" if tighter else "minor")
 
 
 def _bounds(bounds: tuple[Any, Any]) -> tuple[float, float]:
@@ -257,7 +261,7 @@ def _bounds(bounds: tuple[Any, Any]) -> tuple[float, float]:
 
 def _rules(old: Contract, new: Contract) -> Iterator[Change]:
     # Rules that follow from a column's facts are compared with the columns.
-    was, now = ({rule.id: rule for rule in contract.rules if not _implied(rule)} for contract in (old, new))
+    was, now = ({rule.id: rule for rule in contract.rules if rule.check in WRITTEN} for contract in (old, new))
     for rule_id, rule in was.items():
         if rule_id not in now:
             yield _change(rule_id, "the rule is gone", rule.description, None, "minor")
@@ -276,10 +280,6 @@ def _rules(old: Contract, new: Contract) -> Iterator[Change]:
             yield _change(rule_id, "a new rule", None, rule.description, "major")
 
 
-def _implied(rule: Rule) -> bool:
-    return rule.id == f"{rule.fields[0]}.{rule.check}" and rule.limit is None if rule.fields else False
-
-
 def _numbers(version: str) -> tuple[int, int, int]:
     major, minor, patch = (int(part) for part in version.split("."))
     return major, minor, patch
@@ -291,6 +291,11 @@ def _raised(old: str, new: str) -> Literal["major", "minor", "patch", "lowered"]
         return "lowered"
     levels: tuple[Level, ...] = ("major", "minor", "patch")
     return next((level for level, before, after in zip(levels, was, now, strict=True) if after != before), None)
+
+
+def _same_version(release: tuple[str, Path] | None, read: Contract | Vocabulary | None) -> None:
+    if release is not None and read is not None and read.version != release[0]:
+        raise ContractError("The snapshot's name lies", where=release[1], got=read.version, expected=release[0])
 
 
 def _snapshots(folder: Path) -> Iterator[tuple[str, str, Path]]:

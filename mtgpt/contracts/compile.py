@@ -30,7 +30,8 @@ _LOGICAL = {
 }
 _CUSTOM = {"unit": "unit", "crs": "crs", "timeZone": "time_zone"}
 _BATCH = ("bad_share", "broken_share", "duplicate_share")
-_WRITTEN = ("ordered", "place", "variable_range", "not_future", *_BATCH)
+WRITTEN = ("ordered", "place", "variable_range", "not_future", *_BATCH)
+"""Checks that a contract file writes out; the others follow from a column's facts."""
 _COLUMNS = {"ordered": 2, "place": 2, "variable_range": 2, "not_future": 1, "bad_share": 0, "duplicate_share": 0}
 
 
@@ -203,12 +204,12 @@ def _written_rules(table: Table, names: list[str], located: Located, at: tuple[s
         where = located.where((*at, position))
         how = item.implementation or {}
         check = how.get("check")
-        if item.type != "custom" or item.engine != "mtgpt" or check not in _WRITTEN or check not in get_args(Check):
+        if item.type != "custom" or item.engine != "mtgpt" or check not in WRITTEN or check not in get_args(Check):
             raise ContractError(
                 "The rule is not one that the lake knows",
                 where=where,
                 got=check or item.metric or item.type,
-                expected=f"type custom, engine mtgpt, implementation.check one of {', '.join(_WRITTEN)}",
+                expected=f"type custom, engine mtgpt, implementation.check one of {', '.join(WRITTEN)}",
             )
         unknown = set(how) - {"check", "fields", "limit"}
         if unknown:
@@ -290,7 +291,7 @@ def length_text(field: Field) -> str:
 def _number(bound: Any) -> str:
     if bound is None:
         return ""
-    return bound.isoformat() if isinstance(bound, datetime) else f"{bound:.10g}"
+    return f"{bound:%Y-%m-%dT%H:%M:%SZ}" if isinstance(bound, datetime) else f"{bound:.10g}"
 
 
 def _hash(draft: Contract) -> str:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 # Feeds are hostile input: what is quoted in a message is cut.
 _QUOTED = 80
+_TIME = "%Y-%m-%dT%H:%M:%SZ"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +57,13 @@ class Case:
     def latest(self) -> datetime:
         """The last time that is not in the future."""
         return self.received_at + timedelta(seconds=self.rule.limit or 0.0)
+
+    def shown(self, position: int = 0) -> pl.Expr:
+        """Values of a column of the rule as a message quotes them."""
+        name = self.rule.fields[position]
+        if self.contract.field(name).polars_type.is_temporal():
+            return pl.col(name).dt.strftime(_TIME)
+        return _text(pl.col(name))
 
     def breaks(self) -> pl.Expr:
         """True in the rows that break the rule; null or false elsewhere. ``type`` is judged while casting instead."""
@@ -111,7 +119,7 @@ def _variable_says(case: Case) -> pl.Expr:
     said = pl.lit(None, dtype=pl.String)
     for variable in case.contract.variables:
         expected = f"{_variable_range(variable)}{_unit(variable.unit)} for {variable.name}"
-        one = _say(case.rule.fields[1], _text(case.second), expected, unit=variable.unit)
+        one = _say(case.rule.fields[1], case.shown(1), expected, unit=variable.unit)
         said = pl.when(case.first == variable.name).then(one).otherwise(said)
     return said
 
@@ -121,9 +129,9 @@ def _ordered_says(case: Case) -> pl.Expr:
     return pl.format(
         "{}: got {}, expected no earlier than {} {}",
         pl.lit(later),
-        _text(case.second),
+        case.shown(1),
         pl.lit(earlier),
-        _text(case.first),
+        case.shown(),
     )
 
 
@@ -131,14 +139,14 @@ def _place_says(case: Case) -> pl.Expr:
     return pl.format(
         "{}: got {} / {}, expected a longitude and a latitude, or neither; 0 / 0 is no place",
         pl.lit("/".join(case.rule.fields)),
-        _text(case.first).fill_null("nothing"),
-        _text(case.second).fill_null("nothing"),
+        case.shown().fill_null("nothing"),
+        case.shown(1).fill_null("nothing"),
     )
 
 
 def _range_says(case: Case) -> pl.Expr:
     unit = case.field.unit
-    return _say(case.field.name, _text(case.first), f"{range_text(case.field)}{_unit(unit)}", unit=unit)
+    return _say(case.field.name, case.shown(), f"{range_text(case.field)}{_unit(unit)}", unit=unit)
 
 
 def _length_says(case: Case) -> pl.Expr:
@@ -153,17 +161,15 @@ def _length_says(case: Case) -> pl.Expr:
 _SAYS: Mapping[str, Callable[[Case], pl.Expr]] = {
     "required": lambda case: _say(case.field.name, pl.lit("nothing"), "a value"),
     "length": _length_says,
-    "pattern": lambda case: _say(case.field.name, _text(case.first), f"text like {case.field.pattern}"),
-    "enum": lambda case: _say(case.field.name, _text(case.first), f"one of {', '.join(case.field.enum)}"),
-    "finite": lambda case: _say(case.field.name, _text(case.first), "a finite number"),
+    "pattern": lambda case: _say(case.field.name, case.shown(), f"text like {case.field.pattern}"),
+    "enum": lambda case: _say(case.field.name, case.shown(), f"one of {', '.join(case.field.enum)}"),
+    "finite": lambda case: _say(case.field.name, case.shown(), "a finite number"),
     "range": _range_says,
-    "multiple": lambda case: _say(case.field.name, _text(case.first), f"a multiple of {case.field.multiple_of:g}"),
+    "multiple": lambda case: _say(case.field.name, case.shown(), f"a multiple of {case.field.multiple_of:g}"),
     "ordered": _ordered_says,
     "place": _place_says,
     "variable_range": _variable_says,
-    "not_future": lambda case: _say(
-        case.field.name, _text(case.first), f"no later than {case.latest.isoformat(timespec='seconds')}"
-    ),
+    "not_future": lambda case: _say(case.field.name, case.shown(), f"no later than {case.latest.strftime(_TIME)}"),
 }
 
 
