@@ -43,29 +43,31 @@ class Bronze:
     def __contains__(self, sha256: str) -> bool:
         return self._place(sha256).is_file()
 
-    def put(self, file: Path, *, sha256: str | None = None, move: bool = False) -> str:
+    def put(self, file: Path, *, sha256: str | None = None, move: bool = False, scratch: Path | None = None) -> str:
         """Stores a file; an object that is there already is left as it is.
 
         Args:
             file: The bytes.
             sha256: Their hash where it is known already (a pull hashes what passes through it).
             move: Take the file itself instead of a copy; it must lie on the lake's disk.
+            scratch: Folder on the lake's disk for the unfinished copy; the store's own if not given.
 
         Returns:
-            The SHA-256 of the bytes.
+            The SHA-256 of the bytes stored.
 
         Raises:
             LakeError: The disk is full, read-only or forbidden; no partial object stays.
         """
         with refusals(f"bronze, {file.name}"):
+            if sha256 is not None and sha256 in self:
+                if move:
+                    file.unlink()
+                return sha256
             self._folder(self.root)
             if sha256 is None or not move:
-                file, sha256 = self._copy(file)
+                file, sha256 = _copy(file, scratch or self.root)
             place = self._place(sha256)
             try:
-                if place.is_file():
-                    file.unlink()
-                    return sha256
                 self._folder(place.parent)
                 file.chmod(0o444)
                 sync_file(file)
@@ -75,22 +77,6 @@ class Bronze:
                 raise
             sync_folder(place.parent)
         return sha256
-
-    def put_bytes(self, content: bytes) -> str:
-        """Stores a few bytes, as :meth:`put` stores a file."""
-        sha256 = hashlib.sha256(content).hexdigest()
-        if sha256 in self:
-            return sha256
-        with refusals("bronze"):
-            self._folder(self.root)
-            with tempfile.NamedTemporaryFile(dir=self.root, prefix=_TEMPORARY, delete=False) as stream:
-                try:
-                    stream.write(content)
-                    stream.flush()
-                except OSError:
-                    Path(stream.name).unlink()
-                    raise
-        return self.put(Path(stream.name), sha256=sha256, move=True)
 
     def objects(self) -> Iterator[Path]:
         """Every object, in the order of their names."""
@@ -111,12 +97,6 @@ class Bronze:
                     broken.append(path.name)
         return broken
 
-    def sweep(self) -> None:
-        """Removes what killed writers left; call it only while no one else writes."""
-        with refusals(self.root):
-            for path in self.root.glob(f"{_TEMPORARY}*"):
-                path.unlink(missing_ok=True)
-
     def _place(self, sha256: str) -> Path:
         # The name may come from a ledger that someone edited: never let it leave the folder.
         if not _is_sha256(sha256):
@@ -128,19 +108,20 @@ class Bronze:
             folder.mkdir(parents=True, exist_ok=True)
             sync_folder(folder.parent)
 
-    def _copy(self, file: Path) -> tuple[Path, str]:
-        # Hashed while it is copied: the name must be that of the bytes stored, even if someone writes to the file now.
-        digest = hashlib.sha256()
-        handle, name = tempfile.mkstemp(dir=self.root, prefix=_TEMPORARY)
-        try:
-            with os.fdopen(handle, "wb") as target, file.open("rb") as source:
-                while block := source.read(1 << 20):
-                    digest.update(block)
-                    target.write(block)
-        except OSError:
-            Path(name).unlink(missing_ok=True)
-            raise
-        return Path(name), digest.hexdigest()
+
+def _copy(file: Path, folder: Path) -> tuple[Path, str]:
+    # Hashed while it is copied: the name must be that of the bytes stored, even if someone writes to the file now.
+    digest = hashlib.sha256()
+    handle, name = tempfile.mkstemp(dir=folder, prefix=_TEMPORARY)
+    try:
+        with os.fdopen(handle, "wb") as target, file.open("rb") as source:
+            while block := source.read(1 << 20):
+                digest.update(block)
+                target.write(block)
+    except OSError:
+        Path(name).unlink(missing_ok=True)
+        raise
+    return Path(name), digest.hexdigest()
 
 
 def _is_sha256(text: str) -> bool:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from mtgpt.lake.disk import refusals
-from mtgpt.lake.lock import try_lock
+from mtgpt.lake.lock import locked, try_lock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -38,9 +38,11 @@ def workspace(folder: Path) -> Iterator[Path]:
     """
     with refusals(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        _sweep(folder)
-        own = Path(tempfile.mkdtemp(dir=folder, prefix="run-"))
-        handle = try_lock(own / _LOCK)
+        # Under a lock of its own: a folder is another run's to sweep until its owner has locked it.
+        with locked(folder / _LOCK):
+            _sweep(folder)
+            own = Path(tempfile.mkdtemp(dir=folder, prefix="run-"))
+            handle = try_lock(own / _LOCK)
     try:
         yield own
     finally:
@@ -54,7 +56,7 @@ def _sweep(folder: Path) -> None:
         try:
             handle = try_lock(left / _LOCK)
         except FileNotFoundError:
-            continue  # its owner is removing it right now
+            continue  # its owner removed it just now
         if handle is not None:
             shutil.rmtree(left, ignore_errors=True)
             os.close(handle)
@@ -162,7 +164,7 @@ class Staging:
         for piece in old:
             changed = change(piece)
             if piece.frame is not None:
-                self._held_bytes -= piece.frame.estimated_size()
+                self._held_bytes -= int(piece.frame.estimated_size())
             self.add(table, changed, time_column=time_column)
             if piece.file is not None:
                 piece.file.unlink(missing_ok=True)

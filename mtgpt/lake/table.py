@@ -47,6 +47,7 @@ _CONFIGURATION = {
     "delta.deletedFileRetentionDuration": "interval 30 days",
     "delta.checkpointInterval": "50",
 }
+_NO_HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
 _SIGNED = {pa.uint64(): pa.int64()}
 
 
@@ -183,7 +184,7 @@ class Table:
         return table.version()
 
     def files(self, table: DeltaTable) -> pl.DataFrame:
-        """The table's data files with the statistics of their columns (``min.time_start``, ``partition.city_id``, …)."""
+        """The table's data files with the statistics: ``min.time_start``, ``partition.city_id``, …."""
         return pl.DataFrame(table.get_add_actions(flatten=True))
 
     def compact(self) -> dict[str, Any]:

@@ -1,0 +1,117 @@
+"""Reads a batch's raw files with its adapter and judges every chunk; nothing here touches a table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from mtgpt.contracts.hold import Counts, hold_reason
+from mtgpt.contracts.verdict import judge
+from mtgpt.errors import FeedError, NotFound
+from mtgpt.ingest.adapter import DATA, FeedContext, FeedFile
+from mtgpt.lake.lake import QUARANTINE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mtgpt.ingest.adapter import Adapter, Chunk
+    from mtgpt.lake.batch import Batch
+    from mtgpt.lake.lake import Lake
+    from mtgpt.lake.staging import Staging
+
+
+@dataclass(slots=True, kw_only=True)
+class Judged:
+    """A whole batch, judged: good and bad rows staged, and what they count.
+
+    Attributes:
+        staged: Good rows by table, and the refused ones under ``quarantine``.
+        counts: By table.
+    """
+
+    staged: Staging
+    counts: dict[str, Counts] = field(default_factory=dict)
+
+    @property
+    def rows(self) -> int:
+        """Rows read."""
+        return sum(one.rows for one in self.counts.values())
+
+    def hold_reason(self, lake: Lake) -> str | None:
+        """Why the batch must be held, or None."""
+        return hold_reason(self.counts.values(), lake.contracts)
+
+    def take(self, chunk: Chunk, batch: Batch, lake: Lake) -> None:
+        """Judges a chunk and stages its rows.
+
+        Raises:
+            NotFound: No contract has the chunk's name.
+            ContractError: The chunk has a column that its contract does not know.
+        """
+        table = lake.table(chunk.table)
+        contract = table.contract
+        names = contract.polars_schema.names()
+        known = {"city_id": batch.city_id, "source_id": batch.source_id, "batch_id": batch.batch_id}
+        frame = chunk.frame.with_columns(pl.lit(value).alias(name) for name, value in known.items() if name in names)
+        verdict = judge(frame, contract, received_at=batch.received_at)
+        repeated = self.staged.add_new(chunk.table, verdict.good, contract, time_column=table.time_column)
+        found = Counts.of(chunk.table, verdict) + Counts(table=chunk.table, duplicates=repeated)
+        self.counts[chunk.table] = self.counts[chunk.table] + found if chunk.table in self.counts else found
+        if verdict.bad.height:
+            self.staged.add(QUARANTINE, _refused(verdict.bad, chunk.table, batch, lake))
+
+
+def read_batch(
+    adapter: Adapter,
+    options: Any,
+    batch: Batch,
+    lake: Lake,
+    *,
+    context: FeedContext,
+    staged: Staging,
+    progress: Callable[[str], None],
+) -> Judged:
+    """Reads and judges a batch, chunk by chunk.
+
+    Raises:
+        FeedError: The bytes are not what their kind says, or hold no row at all.
+        NotFound: An object is missing in bronze, or the adapter names a table that no contract has.
+    """
+    judged = Judged(staged=staged)
+    label = batch.files[0].name if batch.files else batch.source_id
+    for chunk in adapter.read(_by_role(batch, adapter), options, context):
+        judged.take(chunk, batch, lake)
+        progress(f"{batch.source_id}: {label}: {judged.rows:,} rows read")
+    if not judged.rows:
+        raise FeedError(
+            "the feed holds no rows", where=f"{batch.source_id}: {label}", got="0 rows", next_step="check the source"
+        )
+    return judged
+
+
+def _by_role(batch: Batch, adapter: Adapter) -> dict[str, FeedFile]:
+    files = {file.role: file for file in batch.files if file.role in adapter.roles.known}
+    missing = adapter.roles.required - files.keys()
+    if missing:
+        raise NotFound("a file of the batch is missing", where=batch.source_id, expected=", ".join(sorted(missing)))
+    return files
+
+
+def _refused(bad: pl.DataFrame, table: str, batch: Batch, lake: Lake) -> pl.DataFrame:
+    data = next((file for file in batch.files if file.role == DATA), batch.files[0])
+    schema = lake.table(QUARANTINE).contract.polars_schema
+    return bad.select(
+        pl.lit(batch.batch_id).alias("batch_id"),
+        pl.lit(batch.city_id).alias("city_id"),
+        pl.lit(batch.source_id).alias("source_id"),
+        pl.lit(table).alias("table_name"),
+        "row",
+        "rule_id",
+        "message",
+        "raw",
+        pl.lit(data.sha256).alias("bronze_sha256"),
+        pl.lit(batch.received_at).alias("quarantined_at"),
+        pl.lit(None, dtype=pl.String).alias("replayed_in"),
+    ).select(pl.col(name).cast(dtype) for name, dtype in schema.items())
