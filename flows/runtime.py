@@ -14,6 +14,7 @@ from mtgpt.settings import settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 LOGGERS = ("prefect.flow_runs", "prefect.task_runs")
 
@@ -24,9 +25,22 @@ def prepare() -> None:
     What is set already stays: with ``PREFECT_API_URL`` the flow reports to that server instead of starting one.
     """
     with as_sentences():
-        folder = (settings().home / "prefect").resolve()
-        folder.mkdir(parents=True, exist_ok=True)
-    defaults = {
+        for name, value in environment(settings().home).items():
+            os.environ.setdefault(name, value)
+
+
+def environment(home: Path) -> dict[str, str]:
+    """What Prefect should know when it serves itself.
+
+    Args:
+        home: The workspace; Prefect's folder in it is made if absent.
+
+    Raises:
+        OSError: It cannot be made.
+    """
+    folder = (home / "prefect").resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    return {
         # Not in the person's home, and where a server of theirs is not touched.
         "PREFECT_HOME": str(folder),
         "PREFECT_SERVER_EPHEMERAL_ENABLED": "true",
@@ -35,8 +49,6 @@ def prepare() -> None:
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json",
     }
-    for name, value in defaults.items():
-        os.environ.setdefault(name, value)
 
 
 def program(main: Callable[..., None]) -> None:
@@ -46,7 +58,7 @@ def program(main: Callable[..., None]) -> None:
         main: A function with typer annotations.
     """
     for name in LOGGERS:
-        logging.getLogger(name).addFilter(_without_traceback)
+        logging.getLogger(name).addFilter(without_traceback)
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command()(main)
     with as_sentences():
@@ -63,7 +75,8 @@ def artifact_key(*parts: str) -> str:
     return "-".join(parts).replace("_", "-")
 
 
-def _without_traceback(record: logging.LogRecord) -> bool:
+def without_traceback(record: logging.LogRecord) -> bool:
+    """A log filter: an error that has a sentence is logged as that sentence."""
     if record.exc_info and isinstance(record.exc_info[1], MTGPTError):
         record.msg, record.args, record.exc_info = record.exc_info[1].sentence(), (), None
     return True
