@@ -14,9 +14,11 @@ from zoneinfo import available_timezones
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from mtgpt.contracts.variables import variables
 from mtgpt.errors import NotFound, SourceRefused
 from mtgpt.ingest.adapter import DATA
 from mtgpt.ingest.address import parse_url
+from mtgpt.ingest.checks import check
 from mtgpt.ingest.faults import Faults, as_json, nearest
 
 if TYPE_CHECKING:
@@ -249,7 +251,12 @@ def load_manifest(
         raise faults.error()
     if not _is_path(name_or_path) and manifest.city != file.stem:
         faults.add(("city",), "differs from the file's name", got=manifest.city, expected=file.stem)
-    _check_sources(manifest, faults, _registry() if adapters is None else adapters)
+    check(
+        manifest,
+        faults,
+        adapters=_registry() if adapters is None else adapters,
+        vocabulary=variables(settings.contracts),
+    )
     if faults:
         raise faults.error()
     manifest._file = file.resolve()  # noqa: SLF001 - frozen for everyone else
@@ -277,25 +284,6 @@ def source_options(source: Source, adapter: Adapter) -> BaseModel:
         pydantic.ValidationError: They do not fit; cannot happen after :func:`load_manifest` with the same adapter.
     """
     return adapter.Options.model_validate_json(as_json(source.options))
-
-
-def _check_sources(manifest: CityManifest, faults: Faults, adapters: Mapping[str, Adapter]) -> None:
-    for index, source in enumerate(manifest.sources):
-        here = ("sources", index)
-        adapter = adapters.get(source.kind)
-        if adapter is None:
-            expected = nearest(source.kind, adapters) or f"one of {', '.join(sorted(adapters))}"
-            faults.add((*here, "kind"), "unknown kind", got=source.kind, expected=expected)
-            continue
-        faults.validate(adapter.Options, source.options, (*here, "options"))
-        for role in source.files.keys() - adapter.roles.known:
-            known = sorted(adapter.roles.known - {DATA})
-            faults.add(
-                (*here, "files", role), f"{source.kind} has no such role", got=role, expected=", ".join(known) or "none"
-            )
-        missing = adapter.roles.required - source.files.keys() - {DATA}
-        if missing:
-            faults.add((*here, "files"), f"{source.kind} needs further files", expected=", ".join(sorted(missing)))
 
 
 def _registry() -> Mapping[str, Adapter]:
