@@ -158,7 +158,7 @@ def lay_out(
     np.minimum.at(first, spot, np.arange(count))
     mode = series["mode"].to_numpy()[first]
     if corridor is None:
-        named = [None] * spots.len() if labels is None else [labels[i] for i in first]
+        named: list[str | None] = [labels[i] if labels else None for i in first]
         of_spot, names = _corridors(between, mode, named, corridor_size)
         of_series = of_spot[spot]
     else:

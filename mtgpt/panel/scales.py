@@ -141,7 +141,7 @@ def _strongest(graph: csr_array) -> csr_array:
     if counts.max(initial=0) <= _STRONGEST:
         return graph
     rows = np.repeat(np.arange(counts.size), counts)
-    order = np.lexsort((graph.indices, -np.asarray(graph.data), rows))
+    order = np.lexsort((graph.indices, np.negative(graph.data), rows))
     place = np.arange(order.size) - np.repeat(graph.indptr[:-1], counts)
     kept = order[place < _STRONGEST]
     return undirected(csr_array((graph.data[kept], (rows[kept], graph.indices[kept])), shape=graph.shape))
