@@ -105,10 +105,13 @@ class Forecast:
             )
         return self.quantiles[:, :, at]
 
-    def has_band(self, coverage: float) -> bool:
-        """Whether both ends of the central band of this coverage are among the levels."""
-        ends = np.array([(1 - coverage) / 2, (1 + coverage) / 2])
-        return bool((np.abs(np.asarray(self.levels)[:, None] - ends).min(axis=0) <= 1e-6).all())
+    @property
+    def coverages(self) -> tuple[float, ...]:
+        """Central bands whose two ends are among the levels, narrow to wide: 0.8 is from 0.1 to 0.9."""
+        given = np.asarray(self.levels)
+        upper = given[given > 0.5 + 1e-6]
+        both = np.abs(given[:, None] - (1 - upper)).min(axis=0) <= 1e-6
+        return tuple(round(float(2 * level - 1), 6) for level in upper[both])
 
     def band(self, coverage: float) -> tuple[np.ndarray, np.ndarray]:
         """Lower and upper end of the central band, float32 [S, H] each; ``coverage`` 0.8 is from 0.1 to 0.9.
