@@ -50,6 +50,8 @@ def coerce(frame: pl.DataFrame, contract: Contract) -> Typed:
             expected=", ".join(field.name for field in contract.fields),
             next_step="drop or rename the column, or add it to the contract",
         )
+    if not frame.width:
+        return Typed(frame=contract.polars_schema.to_frame(), faults={})
     columns: list[pl.Expr] = []
     lossy: dict[str, pl.Expr] = {}
     for field in contract.fields:
@@ -65,7 +67,7 @@ def coerce(frame: pl.DataFrame, contract: Contract) -> Typed:
         columns.append(cast.alias(field.name))
         if dtype != pl.Null:
             lossy[f"{field.name}.type"] = value.is_not_null() & _lost(field, dtype, value, cast)
-    # A frame of literals alone has one row, whatever the height of the input.
+    # Not select: literals alone would make one row, whatever the height of the input.
     typed = frame.with_columns(columns).select(field.name for field in contract.fields)
     faults: dict[str, pl.Series] = {}
     if lossy:
