@@ -17,14 +17,20 @@ if TYPE_CHECKING:
     from mtgpt.ingest.manifest import CityManifest, Source
     from mtgpt.settings import Settings
 
-app = typer.Typer(help="Cities: one file each, naming sources and panel.", no_args_is_help=True)
+app = typer.Typer(
+    no_args_is_help=True,
+    help="""The cities that are described, and what is wrong with a description.
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+    A city is one YAML file: its name, its time zone, its sources (kind, path or URL, options, schedule) and what its
+    panel holds. Bring your own by writing one; editors complete it by the JSON schema.""",
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
 
 
-@app.command("list")
+@app.command("list", epilog="Example: mtgpt city list")
 def list_cities(as_json: Json = False) -> None:
-    """List the cities that have a manifest."""
+    """Lists the cities that have a manifest."""
     from mtgpt.ingest.manifest import manifest_names
 
     here = settings()
@@ -35,11 +41,11 @@ def list_cities(as_json: Json = False) -> None:
     emit(rows, as_json=as_json, table=lambda: rows_table(rows, columns, caption=caption))
 
 
-@app.command("show")
+@app.command("show", epilog="Example: mtgpt city show demo")
 def show_city(
     city: Annotated[str, typer.Argument(help="Name of a city, or path of a manifest.")], as_json: Json = False
 ) -> None:
-    """Show a city's sources and panel."""
+    """Shows a city's sources and panel."""
     from mtgpt.ingest.manifest import load_manifest
 
     here = settings()
@@ -51,13 +57,13 @@ def show_city(
     emit(data, as_json=as_json, table=lambda: _city_view(manifest, batches))
 
 
-@app.command("check")
+@app.command("check", epilog="Example: mtgpt city check my_city.yaml --files")
 def check_cities(
     cities: Annotated[list[str] | None, typer.Argument(help="Names or paths; all cities if none is given.")] = None,
     files: Annotated[bool, typer.Option("--files", help="Local files must be there too.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Check manifests: every fault with its line, key, what was got and what was expected."""
+    """Checks manifests: names every fault with its line, key, what was got and what was expected."""
     from mtgpt.ingest.manifest import manifest_names
 
     here = settings()
@@ -75,11 +81,11 @@ def check_cities(
         raise typer.Exit(ManifestError.exit_code)
 
 
-@app.command("schema")
+@app.command("schema", epilog="Example: mtgpt city schema -o flows/cities/city.schema.json")
 def schema(
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write it to this file.")] = None,
 ) -> None:
-    """Print the JSON schema of manifests; editors find it as city.schema.json beside them."""
+    """Prints the JSON schema of manifests, which lies beside them as city.schema.json."""
     from mtgpt.contracts.variables import variables
     from mtgpt.ingest.adapters import adapters
     from mtgpt.ingest.schema import manifest_schema

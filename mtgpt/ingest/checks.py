@@ -51,11 +51,10 @@ def _check_source(source: Source, here: Keys, faults: Faults, adapters: Mapping[
 
 
 def _check_holidays(manifest: CityManifest, faults: Faults) -> None:
+    part = manifest.subdivision
     if manifest.country is None:
-        if manifest.subdivision is not None:
-            faults.add(
-                ("subdivision",), "a subdivision without its country", got=manifest.subdivision, expected="country"
-            )
+        if part is not None:
+            faults.add(("subdivision",), "a subdivision without its country", got=part, expected="country too")
         return
     import holidays  # noqa: PLC0415 - 0.2 s, and a manifest without a country needs none
 
