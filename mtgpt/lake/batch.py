@@ -110,6 +110,7 @@ class BatchResult:
         reason: Why it is held.
         tables: Counts by table, as the ledger keeps them.
         seconds: Wall-clock time, pull included.
+        name: Name of its data file.
     """
 
     batch_id: str
@@ -122,6 +123,7 @@ class BatchResult:
     reason: str | None
     tables: Mapping[str, Any]
     seconds: float = 0.0
+    name: str = ""
 
 
 def batch_id(
@@ -219,6 +221,7 @@ def result_of(row: Mapping[str, Any], *, status: Status | None = None, seconds: 
         reason=row["reason"],
         tables=json.loads(row["tables"]),
         seconds=seconds,
+        name=json.loads(row["files"])[0]["name"],
     )
 
 

@@ -187,6 +187,7 @@ def _still_held(batch: Batch, counts: Mapping[str, TableCounts], reason: str, se
         reason=reason,
         tables={name: one.facts() for name, one in counts.items()},
         seconds=seconds,
+        name=batch.files[0].name,
     )
 
 

@@ -1,0 +1,94 @@
+"""What a lake holds, at a glance."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from mtgpt.lake.disk import refusals
+from mtgpt.lake.lake import QUARANTINE
+
+if TYPE_CHECKING:
+    from mtgpt.lake.lake import Lake
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableStatus:
+    """One table.
+
+    Attributes:
+        table: Its name.
+        version: Newest version.
+        rows: Rows.
+        files: Data files; many small ones are a reason to compact.
+        bytes: Their size.
+    """
+
+    table: str
+    version: int
+    rows: int
+    files: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LakeStatus:
+    """A whole lake.
+
+    Attributes:
+        root: Its folder.
+        tables: Tables that were written.
+        cities: Cities that have batches.
+        batches: Rows of the ledger.
+        held: Batches that wait for a fix.
+        quarantined: Refused rows that were not judged again.
+        raw_files: Objects in bronze.
+        raw_bytes: Their size.
+    """
+
+    root: str
+    tables: tuple[TableStatus, ...]
+    cities: tuple[str, ...]
+    batches: int
+    held: int
+    quarantined: int
+    raw_files: int
+    raw_bytes: int
+
+
+def status(lake: Lake) -> LakeStatus:
+    """Looks at the logs of all tables, the ledger and bronze; no data file of a table is read.
+
+    Raises:
+        LakeError: A table cannot be read.
+    """
+    ledger = lake.ledger()
+    with refusals(QUARANTINE):
+        waiting = lake.scan(QUARANTINE).select(pl.col("replayed_in").is_null().sum()).collect().item()
+    sizes = [path.stat().st_size for path in lake.bronze.objects()]
+    return LakeStatus(
+        root=str(lake.root),
+        tables=tuple(_table(lake, name) for name in lake.versions()),
+        cities=tuple(ledger["city_id"].unique().sort().to_list()),
+        batches=ledger.height,
+        held=ledger.filter(pl.col("status") == "held").height,
+        quarantined=int(waiting),
+        raw_files=len(sizes),
+        raw_bytes=sum(sizes),
+    )
+
+
+def _table(lake: Lake, name: str) -> TableStatus:
+    table = lake.table(name)
+    with refusals(name):
+        delta = table.open()
+        files = table.files(delta)
+    return TableStatus(
+        table=name,
+        version=delta.version(),
+        rows=int(files["num_records"].sum()) if files.height else 0,
+        files=files.height,
+        bytes=int(files["size_bytes"].sum()) if files.height else 0,
+    )
