@@ -98,10 +98,8 @@ class Faults:
         except OSError as error:
             self._found.append(Fault(line=1, key="", what=f"cannot be read: {error.strerror}"))
         except UnicodeDecodeError as error:
-            line = error.object[: error.start].count(b"\n") + 1
-            self._found.append(
-                Fault(line=line, key="", what="not UTF-8", got=error.object[error.start : error.start + 1])
-            )
+            line = error.object.count(b"\n", 0, error.start) + 1
+            self._found.append(Fault(line=line, key="", what="not UTF-8", got=hex(error.object[error.start])))
         except YamlFault as error:
             self._found.append(Fault(line=error.line, key=error.key, what=error.what))
         if self._document is None:

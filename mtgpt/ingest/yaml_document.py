@@ -93,7 +93,11 @@ def parse_yaml(text: str) -> YamlDocument:
     """
     if len(text) > MAX_CHARACTERS:
         raise YamlFault(1, "", f"the file has {len(text)} characters, at most {MAX_CHARACTERS} are read")
-    loader = _CoreLoader(text)
+    try:
+        loader = _CoreLoader(text)
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise YamlFault(line, "", f"not YAML: the character U+{error.character:04X} is not allowed") from error
     try:
         root = loader.get_single_node()
         if root is None:
