@@ -16,7 +16,9 @@ def surface() -> str:
     lines: list[str] = []
 
     def walk(command, path):
-        parameters = sorted(" ".join(p.opts) if p.param_type_name == "option" else p.name.upper() for p in command.params)
+        parameters = sorted(
+            " ".join(p.opts) if p.param_type_name == "option" else p.name.upper() for p in command.params
+        )
         lines.append(" ".join([path, *(f"[{p}]" for p in parameters)]))
         for name, child in sorted(getattr(command, "commands", {}).items()):
             walk(child, f"{path} {name}")

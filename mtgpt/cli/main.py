@@ -10,12 +10,24 @@ from importlib.metadata import version
 from typing import Annotated
 
 import typer
+from typer.core import TyperGroup
 
-from mtgpt.cli import contracts, evaluate, train
+from mtgpt.cli import city, contracts, evaluate, forecast, ingest, lake, panel, train
 from mtgpt.cli.sentences import as_sentences
+
+ROAD = ("city", "contracts", "ingest", "lake", "panel", "train", "forecast", "evaluate")
+
+
+class _Road(TyperGroup):
+    def list_commands(self, ctx: object) -> list[str]:
+        """In the order in which a feed becomes an answer, not groups after commands."""
+        del ctx
+        return sorted(self.commands, key=lambda name: ROAD.index(name) if name in ROAD else len(ROAD))
+
 
 app = typer.Typer(
     name="mtgpt",
+    cls=_Road,
     help="One generative pre-trained model for a city's whole transport system: feeds in, forecasts out.",
     no_args_is_help=True,
     add_completion=False,
@@ -37,8 +49,13 @@ def _options(
     """What holds for every command."""
 
 
+app.add_typer(city.app, name="city")
 app.add_typer(contracts.app, name="contracts")
+app.command("ingest")(ingest.command)
+app.add_typer(lake.app, name="lake")
+app.add_typer(panel.app, name="panel")
 app.command("train")(train.command)
+app.command("forecast")(forecast.command)
 app.command("evaluate")(evaluate.command)
 
 
