@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from mtgpt.errors import PanelError
+from mtgpt.model.config import size
+from mtgpt.model.mtgpt import MTGPT, Forecaster
+from tests.synthetic import small_panel
+
+
+@pytest.fixture(scope="module")
+def panel():
+    return small_panel()
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    net = MTGPT(size("nano", hidden_size=16, num_hidden_layers=2, num_attention_heads=2, head_dim=8, intermediate_size=32))
+    torch.nn.init.normal_(net.forecast_head.weight, std=0.05)
+    return net.eval()
+
+
+def test_a_forecast_has_quantiles_for_every_series_in_physical_units(model, panel):
+    forecast = model.forecast(panel, panel.time[500], 12)
+    assert forecast.quantiles.shape == (panel.n_series, 12, 11)
+    assert np.isfinite(forecast.quantiles).all()
+    assert (np.diff(forecast.quantiles, axis=-1) >= 0).all()
+    assert forecast.time[0] == forecast.at == panel.time[500]
+    assert 20 < float(forecast.median.mean()) < 140
+
+
+@pytest.mark.parametrize("method", ["wls", "bottom_up"])
+@pytest.mark.parametrize("horizon", [1, 12, 30])
+def test_corridors_and_the_network_equal_the_aggregation_of_the_spots(model, panel, method, horizon):
+    forecast = model.forecast(panel, panel.time[500], horizon, method=method)
+    n = panel.n_spot
+    expected = panel.aggregation @ forecast.median[:n].astype(np.float64)
+    np.testing.assert_allclose(forecast.median[n:], expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("horizon", [12, 40])
+@pytest.mark.parametrize("at", [300, 477, 570])
+def test_poisoning_everything_after_the_cut_leaves_the_forecast_bit_identical(model, panel, at, horizon):
+    values = np.array(panel.values)
+    values[at:] = 1e9
+    clean = model.forecast(panel, panel.time[at], horizon)
+    dirty = model.forecast(replace(panel, values=values), panel.time[at], horizon)
+    cut = model.forecast(panel.slice(0, at), None, horizon)
+    assert np.array_equal(clean.quantiles, dirty.quantiles)
+    assert np.array_equal(clean.quantiles, cut.quantiles)
+    assert np.array_equal(clean.time, cut.time)
+
+
+def test_a_long_horizon_begins_with_the_short_one_and_goes_beyond_the_panel(model, panel):
+    short = model.forecast(panel, None, 12, method="none")
+    long = model.forecast(panel, None, 200, method="none")
+    assert np.array_equal(short.quantiles, long.quantiles[:, :12])
+    assert long.time[-1] > panel.time[-1] + np.timedelta64(40, "h")
+    assert np.isfinite(long.quantiles).all()
+    assert (np.diff(long.quantiles, axis=-1) >= 0).all()
+
+
+def test_bands_do_not_shrink_where_one_patch_hands_over_to_the_next(model, panel):
+    forecast = model.forecast(panel, panel.time[500], 24, method="none")
+    width = forecast.quantiles[..., -1] - forecast.quantiles[..., 0]
+    assert width[:, 12].mean() > 0.5 * width[:, 11].mean()
+
+
+def test_a_spot_that_was_never_seen_has_no_forecast_and_the_others_do(model, panel):
+    values = np.array(panel.values)
+    values[:, 3] = np.nan
+    forecast = model.forecast(replace(panel, values=values), None, 12)
+    assert np.isnan(forecast.quantiles[3]).all()
+    assert np.isfinite(forecast.quantiles[np.arange(panel.n_series) != 3]).all()
+
+
+def test_a_forecast_names_its_data_and_its_model(model, panel):
+    provenance = Forecaster(model, panel).forecast().provenance
+    assert provenance["panel_id"] == panel.meta.panel_id
+    assert len(provenance["model_sha256"]) == 64
+    assert provenance["simulated"] is True
+    assert provenance["window"][1] == f"{panel.time[-1] + np.timedelta64(900, 's')}Z"
+
+
+def test_asking_before_the_first_whole_day_says_what_can_be_asked(model, panel):
+    with pytest.raises(PanelError, match="less than one day of data.*Ask for a later moment"):
+        model.forecast(panel, panel.time[20])
