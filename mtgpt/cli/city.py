@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.console import Group
+from rich.text import Text
 
 from mtgpt.cli.show import as_json_text, console, emit, fail, rows_table
 from mtgpt.errors import ManifestError, NotFound
@@ -37,8 +39,11 @@ def list_cities(as_json: Json = False) -> None:
     rows = [_summary(name, here) for name in manifest_names(here.cities)]
     columns = ["city", "name", "kinds", "sources", "time_zone", "step_min", "simulated", "fault"]
     columns = columns if any(row["fault"] for row in rows) else columns[:-1]
-    caption = None if rows else f"no manifest in {here.cities}"
-    emit(rows, as_json=as_json, table=lambda: rows_table(rows, columns, caption=caption))
+    emit(
+        rows,
+        as_json=as_json,
+        table=lambda: rows_table(rows, columns) if rows else Text(f"no manifest in {here.cities}"),
+    )
 
 
 @app.command("show", epilog="Example: mtgpt city show demo")
@@ -138,9 +143,6 @@ def _batches(manifest: CityManifest, source: Source, here: Settings) -> tuple[in
 
 
 def _city_view(manifest: CityManifest, batches: list[tuple[int, str | None]]) -> RenderableType:
-    from rich.console import Group
-    from rich.text import Text
-
     place = ", ".join(part for part in (manifest.time_zone, manifest.country, manifest.subdivision) if part)
     head = f"{manifest.name} ({manifest.city}), {place}" + (", simulated" if manifest.simulated else "")
     rows = [

@@ -329,6 +329,6 @@ def _find(name_or_path: str | Path, folder: Path) -> Path:
             where=folder,
             got=str(name_or_path),
             expected=", ".join(names) or "a manifest, but the folder has none",
-            next_step=f"did you mean {hint}?" if hint else None,
+            next_step=f"perhaps {hint} is meant" if hint else None,
         )
     return next(file for pattern in _MANIFEST_NAMES for file in folder.glob(pattern) if file.stem == name_or_path)

@@ -164,7 +164,20 @@ def _patiently(
     retrying = tenacity.Retrying(
         sleep=sleep, wait=wait, stop=enough, retry=tenacity.retry_if_exception(may_pass), reraise=True
     )
-    return retrying(once)
+    try:
+        return retrying(once)
+    except SourceUnavailable as error:
+        tries = retrying.statistics["attempt_number"]
+        if tries == 1 or isinstance(error, HostResting):
+            raise
+        raise SourceUnavailable(
+            f"{error.what}, {tries} tries",
+            where=error.where,
+            got=error.got,
+            expected=error.expected,
+            next_step=error.next_step,
+            retry_after_s=error.retry_after_s,
+        ) from None
 
 
 def _explain(error: Exception, address: WebAddress, deadline: Deadline) -> NoReturn:

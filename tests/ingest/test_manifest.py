@@ -240,7 +240,7 @@ def test_a_city_is_found_by_name_and_a_typo_meets_the_list(tmp_path):
     with pytest.raises(NotFound) as caught:
         load_manifest("olso", settings=settings, adapters=ADAPTERS)
     assert caught.value.expected == "bergen, oslo"
-    assert caught.value.next_step == "did you mean oslo?"
+    assert caught.value.next_step == "perhaps oslo is meant"
     with pytest.raises(ManifestError, match=r"bergen\.yml:2: city: differs from the file's name"):
         load_manifest("bergen", settings=settings, adapters=ADAPTERS)
     with pytest.raises(NotFound):

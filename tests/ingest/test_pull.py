@@ -245,7 +245,7 @@ def test_no_proxy_of_the_environment_is_asked(feed: Feed, tmp_path, monkeypatch)
 def test_server_errors_are_tried_four_times_with_growing_random_waits(feed: Feed, tmp_path):
     sleeps = Sleeps()
     url = feed.serve("/a", b"", 503)
-    with pytest.raises(SourceUnavailable, match="503"):
+    with pytest.raises(SourceUnavailable, match=r"now, 4 tries \(got 503"):
         fetch(url, tmp_path, sleep=sleeps)
     assert len(feed.requests) == 4
     assert len(sleeps) == 3
