@@ -24,6 +24,7 @@ from flows.train import train
 from mtgpt.errors import NotFound
 from mtgpt.ingest.manifest import load_manifest
 from mtgpt.model.checkpoint import find_model
+from mtgpt.panel.store import latest_panel
 from mtgpt.settings import settings
 
 
@@ -36,9 +37,18 @@ def known_model(city_id: str) -> str | None:
         return None
 
 
+@task(cache_policy=NO_CACHE)
+def name_of_run(city_id: str, recipe: str) -> str:
+    """A name of the panel's own: the same panel goes on from its checkpoint, a newer one starts anew."""
+    return f"{city_id}-{recipe}-{latest_panel(settings(), city_id).meta.panel_id[:8]}"
+
+
 @flow(flow_run_name="city-{city}", result_serializer="json")
 def city(city: str, recipe: str = "quick", retrain: bool = False, horizon: int = 12) -> str:  # noqa: FBT001, FBT002 - a deployment's parameter
     """Takes a city from its feeds to a forecast; what is there already is not done again.
+
+    One department's outage is no reason to be without a forecast: it is made from what the lake has, and then the run
+    fails with what was wrong with the feeds.
 
     Args:
         city: Name or path of the manifest.
@@ -50,10 +60,12 @@ def city(city: str, recipe: str = "quick", retrain: bool = False, horizon: int =
         Path of the forecast.
     """
     city_id = load_manifest(city, settings=settings()).city
-    ingest(city)
+    fed = ingest(city, return_state=True)
     panel(city)
     model = None if retrain else known_model(city_id)
-    return forecast(city_id, horizon=horizon, model=model or train([city_id], recipe))
+    path = forecast(city_id, horizon=horizon, model=model or train([city_id], recipe, name_of_run(city_id, recipe)))
+    fed.result()
+    return path
 
 
 def main(

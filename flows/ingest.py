@@ -18,6 +18,7 @@ from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
+from mtgpt.errors import FeedError
 from mtgpt.ingest.manifest import load_manifest
 from mtgpt.lake.intake import ingest_city
 from mtgpt.lake.lake import Lake
@@ -55,20 +56,28 @@ def ingest_source(city: str, source: str) -> list[str]:
 
 
 @task(cache_policy=NO_CACHE)
-def publish_ledger(city_id: str, batches: list[str]) -> None:
-    """Shows the ledger's rows of these batches as a table artifact, ``ledger-<city>``."""
+def publish_ledger(city_id: str, batches: list[str]) -> list[str]:
+    """Shows the ledger's rows of these batches as a table artifact, ``ledger-<city>``.
+
+    Returns:
+        Ids of the batches that are held.
+    """
     ledger = Lake.open(settings().lake).ledger(city_id)
-    rows = ledger.filter(ledger["batch_id"].is_in(batches)).select(LEDGER).to_dicts()
+    rows = ledger.filter(ledger["batch_id"].is_in(batches)).select(LEDGER)
     create_table_artifact(
-        table=rows,
+        table=rows.to_dicts(),
         key=runtime.artifact_key("ledger", city_id),
         description=f"Ledger of {city_id}: rows in = good + quarantined + duplicate",
     )
+    return rows.filter(rows["status"] == "held")["batch_id"].to_list()
 
 
 @flow(flow_run_name="ingest-{city}", result_serializer="json")
 def ingest(city: str, only: list[str] | None = None) -> list[str]:
     """Ingests a city's sources one after the other: a table of the lake has one writer at a time.
+
+    A source that fails or a batch that is held does not keep the others from landing; the run ends as failed all the
+    same, so that somebody looks.
 
     Args:
         city: Name or path of the manifest.
@@ -78,12 +87,23 @@ def ingest(city: str, only: list[str] | None = None) -> list[str]:
         Batch ids.
 
     Raises:
-        MTGPTError: The manifest is off, or a source failed after the tries that make sense.
+        MTGPTError: The manifest is off, a source failed after the tries that make sense, or a batch is held.
     """
     manifest = load_manifest(city, settings=settings())
     sources = [manifest.source(name).id for name in only] if only else [source.id for source in manifest.sources]
-    batches = [batch for source in sources for batch in ingest_source(city, source)]
-    publish_ledger(manifest.city, batches)
+    states = [ingest_source(city, source, return_state=True) for source in sources]
+    batches = [batch for state in states if state.is_completed() for batch in state.result()]
+    held = publish_ledger(manifest.city, batches)
+    for state in states:
+        if not state.is_completed():
+            state.result()
+    if held:
+        raise FeedError(
+            "batches are held and their tables untouched",
+            where=manifest.city,
+            got=", ".join(held),
+            next_step=f"see mtgpt lake quarantine --city {manifest.city}; mtgpt lake replay --held judges them again",
+        )
     return batches
 
 
