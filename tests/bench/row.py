@@ -33,22 +33,29 @@ class Row:
 
 def at_most(name: str, value: float, bar: float, unit: str, detail: str = "") -> Row:
     """A figure that must not exceed its bar."""
-    return Row(name=name, value=value, bar=f"≤ {bar:g}", unit=unit, passed=value <= bar, detail=detail)
+    return Row(name=name, value=float(value), bar=f"≤ {bar:g}", unit=unit, passed=bool(value <= bar), detail=detail)
 
 
 def at_least(name: str, value: float, bar: float, unit: str, detail: str = "") -> Row:
     """A figure that must reach its bar."""
-    return Row(name=name, value=value, bar=f"≥ {bar:g}", unit=unit, passed=value >= bar, detail=detail)
+    return Row(name=name, value=float(value), bar=f"≥ {bar:g}", unit=unit, passed=bool(value >= bar), detail=detail)
 
 
 def between(name: str, value: float, low: float, high: float, unit: str, detail: str = "") -> Row:
     """A figure that must lie in a range, ends included."""
-    return Row(name=name, value=value, bar=f"{low:g}–{high:g}", unit=unit, passed=low <= value <= high, detail=detail)
+    return Row(
+        name=name,
+        value=float(value),
+        bar=f"{low:g}–{high:g}",
+        unit=unit,
+        passed=bool(low <= value <= high),
+        detail=detail,
+    )
 
 
 def for_comparison(name: str, value: float, unit: str, detail: str = "") -> Row:
     """A figure without a bar: a baseline beside the row that has one."""
-    return Row(name=name, value=value, bar="", unit=unit, passed=None, detail=detail)
+    return Row(name=name, value=float(value), bar="", unit=unit, passed=None, detail=detail)
 
 
 def not_measured(name: str, why: str) -> Row:

@@ -1,5 +1,6 @@
 import json
 
+import numpy as np
 import pytest
 from rich.console import Console
 
@@ -23,6 +24,7 @@ def test_a_bar_is_met_on_its_edge_and_missed_beyond_it():
     assert at_least("share", 0.77, 0.77, "").passed is True
     assert between("coverage", 0.84, 0.77, 0.83, "").passed is False
     assert at_most("mae", float("nan"), 2.5, "mph").passed is False
+    assert at_most("mae", np.float32(2.6), 2.5, "mph").passed is False
 
 
 def test_a_row_without_its_data_says_so_and_passes_no_verdict(tmp_path, quiet):
