@@ -32,16 +32,9 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document inst
 City = Annotated[str | None, typer.Option(help="Only this city.")]
 Limit = Annotated[int, typer.Option(min=1, help="At most so many rows.")]
 _SHORT = 12
-_LEDGER = (
-    "received_at",
-    "source_id",
-    "status",
-    "rows_in",
-    "rows_good",
-    "rows_quarantined",
-    "rows_duplicate",
-    "batch_id",
-)
+_ROWS = ("rows_in", "rows_good", "rows_quarantined", "rows_duplicate")
+_LEDGER = ("received_at", "source_id", "status", *_ROWS, "batch_id")
+_REFUSED = ("source_id", "table_name", "row", "message", "raw", "bronze_sha256", "replayed_in")
 
 
 @app.command(epilog="Example: mtgpt lake status")

@@ -86,7 +86,13 @@ class Table:
             LakeError: There is no such table or version, or it cannot be read.
         """
         with refusals(self.name):
-            return DeltaTable(str(self.path), version=version)
+            table = DeltaTable(str(self.path))
+            newest = table.version()
+            if version is not None and not 0 <= version <= newest:
+                raise LakeError("no such table version", where=self.name, got=version, expected=f"0 to {newest}")
+            if version is not None:
+                table.load_as_version(version)
+            return table
 
     def open_or_create(self) -> DeltaTable:
         """Opens the table for writing; call it under the table's lock.

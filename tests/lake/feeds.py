@@ -35,7 +35,7 @@ class RowsAdapter:
 
     kind: ClassVar[str] = "rows"
     version: int = 1
-    roles: Roles = Roles(optional=frozenset({"spots"}))
+    roles: ClassVar[Roles] = Roles(optional=frozenset({"spots"}))
     Options: ClassVar[type[BaseModel]] = RowsOptions
 
     def read(self, files: Mapping[str, FeedFile], options: Any, context: FeedContext) -> Iterator[Chunk]:
@@ -69,7 +69,9 @@ def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]
 OBSERVATION = ("spot_id", "variable", "time_start", "interval_s", "value")
 
 
-def observations(path: Path, *, spots: int = 3, steps: int = 4, first: int = 0, bad: int = 0, value: float = 50.0) -> Path:
+def observations(
+    path: Path, *, spots: int = 3, steps: int = 4, first: int = 0, bad: int = 0, value: float = 50.0
+) -> Path:
     """Speeds every five minutes; the first ``bad`` of them are faster than any car."""
     rows = [
         (f"s{spot}", "speed", (START + timedelta(minutes=5 * (first + step))).isoformat(), 300, value + spot)
@@ -97,3 +99,11 @@ def trips(path: Path, keys: Iterable[int], *, mode: str = "bike") -> Path:
         for key in keys
     ]
     return write_rows(path, TRIP, rows)
+
+
+SPOT = ("spot_id", "kind", "mode", "name", "valid_from")
+
+
+def spots(path: Path, names: Mapping[str, str], *, valid_from: str = "1970-01-01T00:00:00Z") -> Path:
+    """Road detectors by id, with their names."""
+    return write_rows(path, SPOT, [(spot, "detector", "road", name, valid_from) for spot, name in names.items()])
