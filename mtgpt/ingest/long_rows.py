@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import polars as pl
@@ -29,16 +29,22 @@ class Clock:
 
     Attributes:
         utc: [T] start of each step; null where that local time does not exist or cannot be read.
-        written: [T] the same as the feed writes it (text or naive datetimes).
+        written: [T] the same as the feed writes it, as text.
+        readable: [T] whether that could be read as a time.
         interval_s: Length of a step.
     """
 
     utc: pl.Series
     written: pl.Series
+    readable: pl.Series
     interval_s: int
 
     def __len__(self) -> int:
         return len(self.utc)
+
+    def part(self, steps: slice) -> Clock:
+        """Some of the steps."""
+        return replace(self, utc=self.utc[steps], written=self.written[steps], readable=self.readable[steps])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +54,18 @@ class Unreadable:
     step: int
     place: int
     text: str
+
+    def transposed(self) -> Unreadable:
+        """The same cell of a file that has a line per place."""
+        return Unreadable(step=self.place, place=self.step, text=self.text)
+
+
+class SlicesAlongTime(Protocol):
+    """[T, N] numbers, in memory or not."""
+
+    def __getitem__(self, steps: slice, /) -> np.ndarray:
+        """Some steps as a numpy array."""
+        ...
 
 
 class LongRows:
@@ -64,7 +82,7 @@ class LongRows:
 
     def chunks(
         self,
-        values: np.ndarray,
+        values: SlicesAlongTime,
         clock: Clock,
         *,
         variable: str,
@@ -90,7 +108,7 @@ class LongRows:
         for first in range(0, len(clock), self._steps):
             steps = slice(first, first + self._steps)
             block = np.asarray(values[steps], dtype=np.float64)
-            part = Clock(utc=clock.utc[steps], written=clock.written[steps], interval_s=clock.interval_s)
+            part = clock.part(steps)
             for marker in missing:
                 block = np.where(block == marker, np.nan, block)
             if conversion.changes:
@@ -129,27 +147,28 @@ class LongRows:
         return self._spots[steps]
 
     def _marked(self, frame: pl.DataFrame, clock: Clock, first_row: int) -> pl.DataFrame:
-        written = clock.written.cast(pl.String).gather((frame[ROW] - first_row).cast(pl.UInt32))
+        at = (frame[ROW] - first_row).cast(pl.UInt32)
         no_time = pl.col("time_start").is_null()
         fault = (
-            pl.when(no_time & pl.col("__written").is_null()).then(pl.lit(TIME_UNREADABLE))
+            pl.when(no_time & ~pl.col("__readable")).then(pl.lit(TIME_UNREADABLE))
             .when(no_time).then(pl.lit(NO_SUCH_TIME))
             .when(pl.col("value").is_infinite()).then(pl.lit(NOT_FINITE))
         )  # fmt: skip
         raw = pl.struct(time="__written", spot_id="spot_id", value="value").struct.json_encode()
-        frame = frame.with_columns(written.alias("__written")).with_columns(fault.alias(FAULT))
+        looked_up = {"__written": clock.written.gather(at), "__readable": clock.readable.gather(at)}
+        frame = frame.with_columns(**looked_up).with_columns(fault.alias(FAULT))
         faulty = pl.col(FAULT).is_not_null()
         # Two frames, so that the raw rows are written out for the few that need them.
         parts = (
             frame.filter(~faulty).with_columns(pl.lit(None, dtype=pl.String).alias(RAW)),
             frame.filter(faulty).with_columns(raw.alias(RAW)),
         )
-        return pl.concat(parts).drop("__written")
+        return pl.concat(parts).drop(looked_up)
 
     def _unreadable(self, cells: Sequence[Unreadable], clock: Clock, variable: str, first_row: int) -> pl.DataFrame:
         steps = [cell.step for cell in cells]
         ids = self._ids.gather([cell.place for cell in cells])
-        written = clock.written.gather(steps).cast(pl.String)
+        written = clock.written.gather(steps)
         raw = [
             json.dumps({"time": time, "spot_id": spot, "value": cell.text}, ensure_ascii=False)
             for time, spot, cell in zip(written, ids, cells, strict=True)

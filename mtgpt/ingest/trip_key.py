@@ -3,7 +3,7 @@
 The key must tell trips apart, come out the same when the same file is read again years later, and not be computable
 without the salt. ``polars.Expr.hash`` promises no stability between releases; ``hashlib`` has to be called once a row
 (0.5 s for 400,000 rows). So this is SipHash-2-4 (Aumasson and Bernstein, 2012), a keyed pseudo-random function whose
-three operations on 64-bit words numpy does for all rows at once (about 0.1 s), with its 128-bit key drawn from the salt by BLAKE2b.
+three operations on 64-bit words numpy does for all rows at once (0.1 s). BLAKE2b draws its 128-bit key from the salt.
 
 A message is one 64-bit word per numeric column, the padded bytes and length of each text column, and last a word whose
 bits say which columns are null.

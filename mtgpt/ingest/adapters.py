@@ -1,0 +1,27 @@
+"""Every family of feeds that a manifest may name as the ``kind`` of a source."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mtgpt.ingest.bike_trips import BikeTripsAdapter
+from mtgpt.ingest.charged import ChargedAdapter
+from mtgpt.ingest.matrix import MatrixAdapter
+from mtgpt.ingest.scats import ScatsAdapter
+from mtgpt.ingest.tlc import TlcAdapter
+from mtgpt.ingest.weather_table import WeatherTableAdapter
+
+if TYPE_CHECKING:
+    from mtgpt.ingest.adapter import Adapter
+
+
+def adapters() -> dict[str, Adapter]:
+    """Adapters by kind."""
+    return {
+        "matrix": MatrixAdapter(),
+        "tlc": TlcAdapter(),
+        "bike_trips": BikeTripsAdapter(),
+        "scats": ScatsAdapter(),
+        "charged": ChargedAdapter(),
+        "weather_table": WeatherTableAdapter(),
+    }
