@@ -100,7 +100,7 @@ def detector_place(network: Network, street: Street) -> tuple[float, float]:
     a, b = network.junction(street.start), network.junction(street.end)
     dx, dy = b.x_m - a.x_m, b.y_m - a.y_m
     length = math.hypot(dx, dy)
-    aside_m = 45.0  # so that the two directions of a street are two dots on a map
+    aside_m = 110.0  # so that the two directions of a street are two dots on a map
     return place((a.x_m + b.x_m) / 2 + aside_m * dy / length, (a.y_m + b.y_m) / 2 - aside_m * dx / length)
 
 
