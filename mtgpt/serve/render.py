@@ -17,7 +17,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from mtgpt.errors import UsageError
+from mtgpt.errors import NotFound
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -42,7 +42,9 @@ def as_table(forecast: Forecast, *, limit: int = 40) -> RenderableType:
         limit: Most series shown; a line below says how many were left out.
     """
     if forecast.n_series <= _FULL_TABLES:
-        parts: list[RenderableType] = [_step_table(forecast, row) for row in range(forecast.n_series)]
+        parts: list[RenderableType] = []
+        for row in range(forecast.n_series):
+            parts += [_step_table(forecast, row), Text()]
     else:
         parts = [_summary_table(forecast, limit)]
         if forecast.n_series > limit:
@@ -87,6 +89,22 @@ def as_json(forecast: Forecast) -> dict[str, Any]:
     }
 
 
+def as_json_text(forecast: Forecast) -> str:
+    """:func:`as_json` as a document that people and ``diff`` can read too: one line per fact and per series."""
+    lines = [
+        f"  {json.dumps(key)}: "
+        + (
+            json.dumps(value, ensure_ascii=False, allow_nan=False)
+            if key != "series"
+            else "[\n"
+            + ",\n".join(f"    {json.dumps(row, ensure_ascii=False, allow_nan=False)}" for row in value)
+            + "\n  ]"
+        )
+        for key, value in as_json(forecast).items()
+    ]
+    return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
 def as_frame(forecast: Forecast) -> pl.DataFrame:
     """One row per series and step.
 
@@ -98,7 +116,7 @@ def as_frame(forecast: Forecast) -> pl.DataFrame:
         c for c in ("series_id", "level", "spot_id", "corridor", "name", "variable", "unit") if c in forecast.series
     ]
     facts = forecast.series.select(known)[np.repeat(np.arange(S), H).tolist()] if S else forecast.series.select(known)
-    time = pl.Series("time_utc", np.tile(forecast.time, S)).cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
+    time = pl.Series("time_utc", np.tile(forecast.time.astype("datetime64[us]"), S)).dt.replace_time_zone("UTC")
     observed = np.full((S, H), np.nan, np.float32) if forecast.observed is None else forecast.observed
     return facts.with_columns(
         pl.Series("step", np.tile(np.arange(1, H + 1), S), dtype=pl.Int32),
@@ -150,7 +168,7 @@ def as_png(
     if series is not None:
         chosen = {series_id: row for row, series_id in enumerate(forecast.series["series_id"])}
         if missing := [one for one in series if one not in chosen]:
-            raise UsageError("the forecast has no such series", where=forecast.city, got=", ".join(missing))
+            raise NotFound("the forecast has no such series", where=forecast.city, got=", ".join(missing))
         forecast = forecast.take([chosen[one] for one in series])
     figure = plot.fan(forecast, title=title) if kind == "fan" else plot.city_map(forecast, title=title)
     with whole_file(path) as part:
