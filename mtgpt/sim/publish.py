@@ -45,8 +45,9 @@ def write_roads(
         limit = 10 * round(street.free_kmh / 10)
         rows.append((street.detector, street.name, f"{lat:.5f}", f"{lon:.5f}", street.road, street.lanes, limit))
     _write_csv(folder / "detectors.csv", header, rows)
-    links = [(a, b, f"{metres:.0f}") for a, b, metres in detector_links(network)]
-    _write_csv(folder / "links.csv", ["from", "to", "distance_m"], links)
+    links = detector_links(network)
+    _write_csv(folder / "distances.csv", ["from", "to", "distance_m"], [(a, b, f"{m:.0f}") for a, b, m, _ in links])
+    _write_csv(folder / "turns.csv", ["from", "to", "weight"], [(a, b, weight) for a, b, _, weight in links])
     for first in range(0, len(period), 7):
         week, seen = period[first : first + 7], traffic[first : first + 7]
         speed, flow = (np.concatenate([getattr(day, what) for day in seen]) for what in ("speed_kmh", "flow_veh_h"))
