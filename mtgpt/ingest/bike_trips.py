@@ -7,7 +7,7 @@ but kept their names, so by default a station is known by its name and stays one
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Literal
 
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
@@ -73,10 +73,10 @@ class BikeTripsOptions(BaseModel):
 class BikeTripsAdapter:
     """Reads ``bike_trips`` sources: trips, and the stations they touch."""
 
-    kind: ClassVar[str] = "bike_trips"
-    version: ClassVar[int] = 1
-    roles: ClassVar[Roles] = Roles()
-    Options: ClassVar[type[BaseModel]] = BikeTripsOptions
+    kind: str = "bike_trips"
+    version: int = 1
+    roles: Roles = Roles()
+    Options: type[BaseModel] = BikeTripsOptions
 
     def read(self, files: Mapping[str, FeedFile], options: BikeTripsOptions, context: FeedContext) -> Iterator[Chunk]:
         """Yields trips in the order of the file, then the stations.

@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
@@ -55,12 +55,10 @@ class ChargedOptions(BaseModel):
 class ChargedAdapter:
     """Reads ``charged`` sources; ``data`` is ``volume.csv``."""
 
-    kind: ClassVar[str] = "charged"
-    version: ClassVar[int] = 1
-    roles: ClassVar[Roles] = Roles(
-        required=frozenset({DATA, STATIONS}), optional=frozenset({DURATION, PRICE, DISTANCE, WEATHER})
-    )
-    Options: ClassVar[type[BaseModel]] = ChargedOptions
+    kind: str = "charged"
+    version: int = 1
+    roles: Roles = Roles(required=frozenset({DATA, STATIONS}), optional=frozenset({DURATION, PRICE, DISTANCE, WEATHER}))
+    Options: type[BaseModel] = ChargedOptions
 
     def read(self, files: Mapping[str, FeedFile], options: ChargedOptions, context: FeedContext) -> Iterator[Chunk]:
         """Yields stations, links, observations variable by variable, then the weather.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime  # noqa: TC003 - pydantic resolves them at run time
+from datetime import date, datetime, time
 from typing import Literal, Self
 
 import numpy as np
@@ -23,7 +23,7 @@ class ClockOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     interval_s: int = Field(ge=1, le=86_400, description="Length of a step in seconds.")
-    start: datetime | None = Field(
+    start: date | datetime | None = Field(
         default=None,
         description="Local time of the first step, where the file has no times: 2012-05-01 or 2014-08-08T01:00.",
     )
@@ -39,12 +39,19 @@ class ClockOptions(BaseModel):
 
     @model_validator(mode="after")
     def _sound(self) -> Self:
-        if self.start is not None and self.start.tzinfo is not None:
+        if self.first is not None and self.first.tzinfo is not None:
             raise ValueError("start without an offset; say clock: utc if it is UTC")
         first, last = self.window
         if first >= last or (last - first) * _MINUTE_S % self.interval_s:
             raise ValueError("hours that hold whole steps of interval_s")
         return self
+
+    @property
+    def first(self) -> datetime | None:
+        """``start`` as a time."""
+        if self.start is None or isinstance(self.start, datetime):
+            return self.start
+        return datetime.combine(self.start, time())
 
     @property
     def window(self) -> tuple[int, int]:
@@ -65,7 +72,7 @@ def counted_clock(count: int, options: ClockOptions, *, zone: str, where: str) -
     Raises:
         FeedError: There is no start, or the steps do not end on ``options.end``.
     """
-    start = options.start
+    start = options.first
     if start is None:
         raise FeedError(
             "nothing says when its steps were",

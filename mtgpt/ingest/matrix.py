@@ -7,7 +7,7 @@ counts: what differs between them is written in a city's manifest, not in code.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -96,10 +96,10 @@ class MatrixOptions(ClockOptions):
 class MatrixAdapter:
     """Reads ``matrix`` sources."""
 
-    kind: ClassVar[str] = "matrix"
-    version: ClassVar[int] = 1
-    roles: ClassVar[Roles] = Roles(optional=frozenset({ADJACENCY, DISTANCES, LOCATIONS, IDS}))
-    Options: ClassVar[type[BaseModel]] = MatrixOptions
+    kind: str = "matrix"
+    version: int = 1
+    roles: Roles = Roles(optional=frozenset({ADJACENCY, DISTANCES, LOCATIONS, IDS}))
+    Options: type[BaseModel] = MatrixOptions
 
     def read(self, files: Mapping[str, FeedFile], options: MatrixOptions, context: FeedContext) -> Iterator[Chunk]:
         """Yields spots, links, then observations in order of time.

@@ -9,7 +9,7 @@ UTC and the start lies 15 minutes before it; counts booked at a time that never 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Literal
 
 import fastexcel
 import polars as pl
@@ -61,10 +61,10 @@ class ScatsOptions(BaseModel):
 class ScatsAdapter:
     """Reads ``scats`` sources; counts become hourly rates."""
 
-    kind: ClassVar[str] = "scats"
-    version: ClassVar[int] = 1
-    roles: ClassVar[Roles] = Roles(optional=frozenset({SITES}))
-    Options: ClassVar[type[BaseModel]] = ScatsOptions
+    kind: str = "scats"
+    version: int = 1
+    roles: Roles = Roles(optional=frozenset({SITES}))
+    Options: type[BaseModel] = ScatsOptions
 
     def read(self, files: Mapping[str, FeedFile], options: ScatsOptions, context: FeedContext) -> Iterator[Chunk]:
         """Yields the approaches, then their flows.

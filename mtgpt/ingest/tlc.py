@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -71,10 +71,10 @@ class TlcOptions(BaseModel):
 class TlcAdapter:
     """Reads ``tlc`` sources: trips between taxi zones, and the zones."""
 
-    kind: ClassVar[str] = "tlc"
-    version: ClassVar[int] = 1
-    roles: ClassVar[Roles] = Roles(optional=frozenset({ZONES}))
-    Options: ClassVar[type[BaseModel]] = TlcOptions
+    kind: str = "tlc"
+    version: int = 1
+    roles: Roles = Roles(optional=frozenset({ZONES}))
+    Options: type[BaseModel] = TlcOptions
 
     def read(self, files: Mapping[str, FeedFile], options: TlcOptions, context: FeedContext) -> Iterator[Chunk]:
         """Yields the zones, then trips in the order of the file.

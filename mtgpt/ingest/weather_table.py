@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Literal
 
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
@@ -45,10 +45,10 @@ class WeatherTableOptions(BaseModel):
 class WeatherTableAdapter:
     """Reads ``weather_table`` sources."""
 
-    kind: ClassVar[str] = "weather_table"
-    version: ClassVar[int] = 1
-    roles: ClassVar[Roles] = Roles()
-    Options: ClassVar[type[BaseModel]] = WeatherTableOptions
+    kind: str = "weather_table"
+    version: int = 1
+    roles: Roles = Roles()
+    Options: type[BaseModel] = WeatherTableOptions
 
     def read(
         self, files: Mapping[str, FeedFile], options: WeatherTableOptions, context: FeedContext
