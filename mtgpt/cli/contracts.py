@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-# ruff: noqa: PLC0415 — polars and pyarrow are imported by the commands that need them, so that --help stays quick
-from pathlib import Path  # noqa: TC003 — typer reads the annotations when it runs
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -125,12 +124,10 @@ def diff(
     and old feeds do not notice needs a new minor one; other words a new patch. Exits with 1 where the version was not
     raised enough. To release: copy the contract to data_contracts/released/NAME-VERSION.odcs.yaml.
     """
-    from mtgpt.contracts.breaking import compare_with_releases
+    from mtgpt.contracts.breaking import compare_with_release, compare_with_releases
 
-    found = compare_with_releases(settings().contracts)
-    if name is not None and name not in found:
-        raise NotFound("There is no such contract", where="NAME", got=name, expected=", ".join(found))
-    chosen = list(found.values()) if name is None else [found[name]]
+    folder = settings().contracts
+    chosen = list(compare_with_releases(folder).values()) if name is None else [compare_with_release(folder, name)]
     rows = [
         {
             "name": one.name,
@@ -279,7 +276,7 @@ def _allowed(one: Contract, name: str) -> str:
 
 
 def _line(text: str) -> Text:
-    return Text(text, no_wrap=True, overflow="ignore")
+    return Text(text, overflow="fold")
 
 
 def _consequence(severity: str) -> str:

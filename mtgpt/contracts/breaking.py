@@ -29,6 +29,7 @@ Level = Literal["major", "minor", "patch"]
 _ORDER: Mapping[str, int] = {"patch": 1, "minor": 2, "major": 3}
 _WIDER = {("int32", "int64"), ("int32", "float64"), ("float32", "float64")}
 RELEASED = "released"
+VARIABLES = "variables"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,38 +141,47 @@ def compare_with_releases(folder: Path) -> dict[str, Comparison]:
         ContractError: A contract or snapshot is malformed.
         NotFound: A released contract is not in the folder any more.
     """
-    current = contracts(folder)
-    vocabulary = read_vocabulary(folder / FILE)
-    last = _last_release(folder / RELEASED, "variables")
-    old_vocabulary = None if last is None else read_vocabulary(last[1])
-    _same_version(last, old_vocabulary)
-    found = {}
-    for name, new in current.items():
-        release = _last_release(folder / RELEASED, name)
-        # Against the same vocabulary: its own changes are reported once, under its own name.
-        old = None if release is None else read_contract(release[1], vocabulary.variables)
-        _same_version(release, old)
-        found[name] = Comparison(
-            name=name,
-            released=None if old is None else old.version,
-            current=new.version,
-            changes=() if old is None else compare(old, new),
-        )
-    found["variables"] = Comparison(
-        name="variables",
-        released=None if old_vocabulary is None else old_vocabulary.version,
-        current=vocabulary.version,
-        changes=() if old_vocabulary is None else compare_vocabularies(old_vocabulary, vocabulary),
-    )
-    gone = sorted(name for name in _released_names(folder / RELEASED) if name not in found)
+    names = [*contracts(folder), VARIABLES]
+    gone = sorted({name for name, _, _ in _snapshots(folder / RELEASED)} - set(names))
     if gone:
-        raise NotFound("A released contract is gone", where=folder, got=", ".join(gone), expected=", ".join(found))
-    return found
+        raise NotFound("A released contract is gone", where=folder, got=", ".join(gone), expected=", ".join(names))
+    return {name: compare_with_release(folder, name) for name in names}
+
+
+def compare_with_release(folder: Path, name: str) -> Comparison:
+    """Compares one contract, or the vocabulary under the name ``variables``, with its last release.
+
+    Raises:
+        ContractError: The contract or its snapshot is malformed.
+        NotFound: There is no contract of this name.
+    """
+    vocabulary = read_vocabulary(folder / FILE)
+    release = _last_release(folder / RELEASED, name)
+    changes: tuple[Change, ...] = ()
+    if name == VARIABLES:
+        current: Vocabulary | Contract = vocabulary
+        if release is not None:
+            old_vocabulary = read_vocabulary(release[1])
+            _same_version(release, old_vocabulary.version)
+            changes = compare_vocabularies(old_vocabulary, vocabulary)
+    else:
+        path = folder / f"{name}{SUFFIX}"
+        if not path.is_file():
+            raise NotFound("There is no such contract", where=folder, got=name, expected=", ".join(contracts(folder)))
+        current = read_contract(path, vocabulary.variables)
+        if release is not None:
+            # Against the same vocabulary: its own changes are reported once, under its own name.
+            old = read_contract(release[1], vocabulary.variables)
+            _same_version(release, old.version)
+            changes = compare(old, current)
+    return Comparison(
+        name=name, released=None if release is None else release[0], current=current.version, changes=changes
+    )
 
 
 def snapshot_name(name: str, version: str) -> str:
     """File name of a released snapshot."""
-    return f"{name}-{version}.yaml" if name == "variables" else f"{name}-{version}{SUFFIX}"
+    return f"{name}-{version}.yaml" if name == VARIABLES else f"{name}-{version}{SUFFIX}"
 
 
 def next_version(version: str, level: Level) -> str:
@@ -293,9 +303,9 @@ def _raised(old: str, new: str) -> Literal["major", "minor", "patch", "lowered"]
     return next((level for level, before, after in zip(levels, was, now, strict=True) if after != before), None)
 
 
-def _same_version(release: tuple[str, Path] | None, read: Contract | Vocabulary | None) -> None:
-    if release is not None and read is not None and read.version != release[0]:
-        raise ContractError("The snapshot's name lies", where=release[1], got=read.version, expected=release[0])
+def _same_version(release: tuple[str, Path], version: str) -> None:
+    if version != release[0]:
+        raise ContractError("The snapshot's name lies", where=release[1], got=version, expected=release[0])
 
 
 def _snapshots(folder: Path) -> Iterator[tuple[str, str, Path]]:
@@ -311,10 +321,6 @@ def _snapshots(folder: Path) -> Iterator[tuple[str, str, Path]]:
                 expected=f"a name like {snapshot_name('spot', '1.0.0')}",
             )
         yield found[1], found[2], path
-
-
-def _released_names(folder: Path) -> set[str]:
-    return {name for name, _, _ in _snapshots(folder)}
 
 
 def _last_release(folder: Path, name: str) -> tuple[str, Path] | None:

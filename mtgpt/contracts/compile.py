@@ -136,7 +136,7 @@ def _field(item: Property, located: Located, at: tuple[str | int, ...]) -> Field
         description=" ".join(item.description.split()),
         enum=_enum(item.quality, located, (*at, "quality")),
         pattern=options.pattern,
-        min_length=options.minLength,
+        min_length=options.minLength or None,
         max_length=options.maxLength,
         multiple_of=options.multipleOf,
         **bounds,

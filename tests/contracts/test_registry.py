@@ -30,7 +30,7 @@ def test_the_folder_can_be_set_in_the_environment(folder, monkeypatch):
 
 
 def test_a_missing_folder_is_refused_with_the_next_step(tmp_path):
-    with pytest.raises(ContractError, match="nowhere: The contracts cannot be read .* Set MTGPT_CONTRACTS"):
+    with pytest.raises(ContractError, match=r"nowhere: The contracts cannot be read .* Set MTGPT_CONTRACTS"):
         contracts(tmp_path / "nowhere")
 
 
