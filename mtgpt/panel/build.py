@@ -189,6 +189,14 @@ def _axis(found: pl.DataFrame, covers: pl.DataFrame, spec: PanelSpec, rules: Ser
     days, _ = local_slots(ends, rules)
     first = spec.start or days[0].astype(object)
     last = spec.end or days[1].astype(object)
+    nothing = PanelError(
+        "nothing was measured in the panel's period",
+        got=f"{first} to {last}",
+        expected=f"days between {days[0]} and {days[1]}",
+        next_step="change panel.start and panel.end in the manifest",
+    )
+    if first > last:
+        raise nothing
     observed = int(found.group_by("source_id").agg(pl.col("days").max())["days"].sum())
     if (last - first).days + 1 > _SPARSEST * (observed + 1):
         raise PanelError(
@@ -199,11 +207,7 @@ def _axis(found: pl.DataFrame, covers: pl.DataFrame, spec: PanelSpec, rules: Ser
     steps = service_steps(first, last, rules)
     steps = steps[steps <= ends[1]]
     if steps.size == 0:
-        raise PanelError(
-            "nothing was measured in the panel's period",
-            got=f"{first} to {last}",
-            expected=f"days between {days[0]} and {days[1]}",
-        )
+        raise nothing
     return steps
 
 

@@ -83,7 +83,10 @@ def corridors_by_label(labels: Sequence[str | None], graph: csr_array, size: int
 
 def nearness_rank(graph: csr_array) -> np.ndarray:
     """int64 [n]: rank of each node in reverse Cuthill–McKee order, so that neighbours get near numbers."""
-    order = csgraph.reverse_cuthill_mckee(undirected(graph), symmetric_mode=True)
+    joined = undirected(graph)
+    if joined.nnz == 0:
+        return np.arange(_nodes(joined))
+    order = csgraph.reverse_cuthill_mckee(joined, symmetric_mode=True)
     rank = np.empty(order.size, dtype=np.int64)
     rank[order] = np.arange(order.size)
     return rank
