@@ -64,7 +64,7 @@ class SeasonalNaive:
         days = np.arange(len(grid))
         if weekly:
             weekday = calendar.weekday[: len(days)]
-            before = [np.array([_last_such(weekday, d, skip) for d in days]) for skip in range(4)]
+            before = [np.array([_last_such(weekday, int(d), skip) for d in days]) for skip in range(4)]
         else:
             before = [days - 1 - skip for skip in range(4)]
         self._grid, self._before = grid, before

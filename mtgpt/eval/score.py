@@ -16,7 +16,6 @@ from mtgpt.errors import UsageError
 from mtgpt.eval.baselines import Baseline, baselines
 from mtgpt.eval.metrics import Score, ScoreSum
 from mtgpt.model.mtgpt import MTGPT, Forecaster
-from mtgpt.model.reconcile import Method
 from mtgpt.train.data import split
 
 if TYPE_CHECKING:
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from mtgpt.model.reconcile import Method
     from mtgpt.panel.panel import Panel
 
 PARTS = ("validation", "test")
@@ -52,7 +52,7 @@ class Evaluation:
         return self.sums[name].score((self.series["level"] == level).to_numpy())
 
     def frame(self) -> pl.DataFrame:
-        """Long table: model, level, variable, unit, horizon_step (0 = average), mae, rmse, wape, coverage80, coverage95, n."""
+        """Long table: model, level, variable, unit, horizon_step (0 = average), the metrics, and n cells."""
         units = {(r["level"], r["variable"]): r["unit"] for r in self.series.iter_rows(named=True)}
         rows: list[dict[str, Any]] = []
         for name, sums in self.sums.items():

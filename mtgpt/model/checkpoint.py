@@ -84,6 +84,7 @@ def save_training_state(
     model: nn.Module,
     average: dict[str, Tensor],
     optimiser: torch.optim.Optimizer,
+    *,
     identity: dict[str, Any],
     step: int,
 ) -> None:
@@ -115,6 +116,7 @@ def load_training_state(
     model: nn.Module,
     average: dict[str, Tensor],
     optimiser: torch.optim.Optimizer,
+    *,
     identity: dict[str, Any],
 ) -> int:
     """Restores a state in place and returns its step; 0 if there is none.

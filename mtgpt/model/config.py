@@ -10,7 +10,7 @@ QUANTILES = (0.025, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.975)
 
 
 class MTGPTConfig(Qwen3Config):
-    """Qwen3's fields (hidden_size, num_hidden_layers, num_attention_heads, num_key_value_heads, head_dim, …) and:
+    """Qwen3's fields (hidden_size, num_hidden_layers, num_attention_heads, head_dim, …) and those of patches.
 
     Attributes:
         patch: P, steps of one patch.
@@ -55,5 +55,5 @@ def size(name: str, **changes: Any) -> MTGPTConfig:
         from mtgpt.errors import UsageError  # noqa: PLC0415 - only when it is needed
 
         raise UsageError("there is no such size", where="size", got=name, expected=" or ".join(sizes))
-    shape = sizes[name] | {"num_key_value_heads": 2 if name == "nano" else 4, "vocab_size": 1} | changes
+    shape: dict[str, Any] = sizes[name] | {"num_key_value_heads": 2 if name == "nano" else 4, "vocab_size": 1} | changes
     return MTGPTConfig(**shape)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from transformers.utils import logging as hf_logging
 from mtgpt.contracts.variables import variables
 from mtgpt.errors import ModelError, PanelError
 from mtgpt.model.checkpoint import WEIGHTS, model_sha256
+from mtgpt.model.config import MTGPTConfig
 from mtgpt.model.forecast import Forecast
 from mtgpt.model.network import PatchNetwork
 from mtgpt.model.reconcile import Method, reconcile
@@ -26,11 +26,11 @@ from mtgpt.tokens.sequence import owners, sequences
 from mtgpt.tokens.vocabulary import kind_ids
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-    from mtgpt.model.config import MTGPTConfig
     from mtgpt.panel.panel import Panel
 
 HISTORY_PATCHES = 8
@@ -70,13 +70,13 @@ class MTGPT(PatchNetwork):
             raise ModelError(
                 "there is no model", where=path, expected=WEIGHTS, next_step="train one: mtgpt train --help"
             )
-        fixed = set(changes) - set(cls.config_class.editable_fields())
+        fixed = set(changes) - set(MTGPTConfig.editable_fields())
         if fixed:
             raise ModelError(
                 "the weights fix this",
                 where=path,
                 got=", ".join(sorted(fixed)),
-                expected=", ".join(cls.config_class.editable_fields()),
+                expected=", ".join(MTGPTConfig.editable_fields()),
             )
         bars = hf_logging.is_progress_bar_enabled()
         hf_logging.disable_progress_bar()
@@ -244,7 +244,7 @@ class Forecaster:
 
     def _cut(self, at: np.datetime64 | str | None) -> int:
         panel = self.panel
-        steps = panel.n_step if at is None else panel.steps_until(np.datetime64(at, "s"))
+        steps = panel.n_step if at is None else panel.steps_until(_moment(at))
         first = self.history.first_cut() + (self.model.config.context_patches - 1) * self.history.patch
         cut = steps - 1
         if cut < first:
@@ -273,6 +273,10 @@ class Forecaster:
             "reconciliation": method,
             "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
         }
+
+
+def _moment(at: np.datetime64 | str) -> np.datetime64:
+    return at.astype("datetime64[s]") if isinstance(at, np.datetime64) else np.datetime64(at, "s")
 
 
 def _take(view: Window, index: Sequence[int] | NDArray[np.int64]) -> Window:

@@ -15,7 +15,7 @@ patch, Q quantiles, A anchors, D hidden size.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import nn
@@ -39,7 +39,7 @@ class PatchNetwork(PreTrainedModel):
     config: MTGPTConfig
     base_model_prefix = "model"
     supports_gradient_checkpointing = True
-    _no_split_modules: ClassVar[list[str]] = ["Qwen3DecoderLayer"]
+    _no_split_modules = ["Qwen3DecoderLayer"]  # noqa: RUF012 - declared so by transformers
     _supports_sdpa = True
     _supports_flash_attn = True
 
@@ -80,6 +80,7 @@ class PatchNetwork(PreTrainedModel):
 
     def forward(
         self,
+        *,
         features: Tensor,
         calendar: Tensor,
         anchors: Tensor,

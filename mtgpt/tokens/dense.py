@@ -36,7 +36,8 @@ class Window:
         neighbours: [B, G, P, S] the patch diffused over the graph.
         drift: [B, R, S] at the cut.
         location, scale: [B, S] physical units.
-        expected_past, expected, weekday, spread: [B, P, S] in physical units, of the patch and (the last three) of the next one.
+        expected_past: [B, P, S] in physical units, of the patch.
+        expected, weekday, spread: [B, P, S] in physical units, of the next patch.
         error: [B, S, P, A].
         days_seen: [B, S].
         calendar: [B, C] of the next patch.
@@ -82,8 +83,8 @@ class Tokens:
 class Scale:
     """The state that leads back to physical units: ``value = normalised × scale + location``, each [B, N]."""
 
-    location: NDArray[np.float32]
-    scale: NDArray[np.float32]
+    location: NDArray[np.floating]
+    scale: NDArray[np.floating]
 
 
 def window(history: History, cuts: NDArray[np.integer], index: NDArray[np.integer] | slice = slice(None)) -> Window:
@@ -123,7 +124,7 @@ def window(history: History, cuts: NDArray[np.integer], index: NDArray[np.intege
 
 
 def calendar_features(history: History, cuts: NDArray[np.integer]) -> NDArray[np.float32]:
-    """[B, C]: three harmonics of the time of day at the cut, day off and holiday of the cut and of the next patch's end, log interval."""
+    """[B, C]: harmonics of the time of day, day off and holiday at the cut and at the horizon, log interval."""
     calendar = history.calendar
     last = np.minimum(cuts + history.patch, len(calendar.day) - 1)
     angle = 2 * np.pi * calendar.slot[cuts] / calendar.slots_per_day

@@ -131,7 +131,8 @@ def drift_rates(interval_s: int) -> NDArray[np.float64]:
 
 def _drift(surprise: NDArray[np.float32], interval_s: int) -> NDArray[np.float32]:
     rows = [
-        lfilter(np.float32([rate]), np.float32([1, rate - 1]), surprise, axis=0) for rate in drift_rates(interval_s)
+        lfilter(np.array([rate], np.float32), np.array([1, rate - 1], np.float32), surprise, axis=0)
+        for rate in drift_rates(interval_s)
     ]
     return np.stack(rows).astype(np.float32)
 

@@ -11,7 +11,7 @@ day ``d``, also for steps that fall on day ``d + 1``: strictly causal at the pri
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 
@@ -91,7 +91,7 @@ class SeasonalState:
     @property
     def scale(self) -> NDArray[np.float32]:
         """[S] one standard deviation, never zero."""
-        return np.sqrt(self.variance) + 1e-3 * np.abs(self.mean) + 1e-3
+        return (np.sqrt(self.variance) + 1e-3 * np.abs(self.mean) + 1e-3).astype(np.float32)
 
     def expect(
         self, *, day_off: bool, holiday: bool, weekday: int
@@ -129,7 +129,7 @@ class SeasonalState:
             self._weekday[weekday] = np.where(seen, base + pull * (day - base), base).astype(np.float32)
 
     def _update_profile(
-        self, day: NDArray[np.float32], seen: NDArray[np.bool_], any_seen: NDArray[np.bool_], *, day_off: bool
+        self, day: NDArray[np.float32], seen: NDArray[np.bool_], any_seen: Any, *, day_off: bool
     ) -> None:
         known = self._profile.get(day_off)
         if known is None:
@@ -245,7 +245,7 @@ def _smooth(profile: NDArray[np.float32]) -> NDArray[np.float32]:
     if len(profile) < _SMOOTH_FROM_SLOTS:
         return profile
     padded = np.concatenate([profile[:1], profile, profile[-1:]])
-    return (padded[:-2] + padded[1:-1] + padded[2:]) / 3
+    return ((padded[:-2] + padded[1:-1] + padded[2:]) / 3).astype(np.float32)
 
 
 def _anchor_errors(
@@ -264,7 +264,7 @@ def _anchor_errors(
         errors[:, slots - 1 :, 0] = errors[:, slots - 2 : slots - 1, 0]
     errors[:, :, 1] = _nanmean(np.abs(grid - expected))[:, None]
     errors[:, :, 2] = _nanmean(np.abs(grid - weekday))[:, None]
-    return errors / scale[:, None, None]
+    return (errors / scale[:, None, None]).astype(np.float32)
 
 
 def _nanmean(x: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -17,7 +17,8 @@ LEVELS = ("spot", "corridor", "network")
 MODES = ("other", "road", "metro", "rail", "bus", "bike", "taxi", "ev", "pedestrian", "weather")
 VARIABLES = (
     "other", "speed", "flow", "occupancy", "boardings", "entries", "exits", "departures", "arrivals", "pedestrians",
-    "energy", "charging_time", "price", "bikes_available", "docks_available", "headway", "delay", "queue", "travel_time",
+    "energy", "charging_time", "price", "bikes_available", "docks_available", "headway", "delay", "queue",
+    "travel_time",
 )  # fmt: skip
 
 

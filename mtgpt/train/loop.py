@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trained:
-    """What a run left behind: the model's folder, how long it took, its last loss, and whether it went on from a checkpoint."""
+    """What a run left behind; ``resumed_at`` is the step of the checkpoint it went on from, 0 for none."""
 
     folder: Path
     steps: int
@@ -74,13 +74,16 @@ def train(
     """
     where = choose_device(device)
     with _processes(where) as (rank, world):
-        return _train(config, panels, folder, where, rank, world, progress, stop_after)
+        return _train(
+            config, panels, folder, where=where, rank=rank, world=world, progress=progress, stop_after=stop_after
+        )
 
 
 def _train(
     config: TrainConfig,
     panels: Sequence[Panel],
     folder: Path,
+    *,
     where: Device,
     rank: int,
     world: int,
@@ -93,11 +96,12 @@ def _train(
         for p in panels
     ]
     torch.manual_seed(config.seed)
-    model = MTGPT(shape).to(where.device)
+    model = MTGPT(shape)
+    model.to(device=where.device)  # pyright: ignore[reportCallIssue, reportArgumentType] - wrapped by transformers
     average = {n: p.detach().clone() for n, p in model.named_parameters()}
     optimiser = _optimiser(model, config)
     identity = {"config": config.as_dict(), "panels": [p.meta.panel_id for p in panels], "processes": world}
-    start = load_training_state(folder / "checkpoint", model, average, optimiser, identity)
+    start = load_training_state(folder / "checkpoint", model, average, optimiser, identity=identity)
     if start == 0 and (folder / "model.safetensors").exists():
         raise ModelError(
             "the folder holds a finished model",
@@ -137,6 +141,7 @@ def _train(
                     next_step="lower learning_rate in the recipe; the last checkpoint is untouched",
                 )
             optimiser.step()
+            # Young averages follow quickly, so that the random start is soon forgotten.
             _follow(average, model, min(config.average, (step + 1) / (step + 10)))
             recent.append(loss_value)
             if (step + 1) % config.log_every == 0 or step + 1 == end:
@@ -154,7 +159,7 @@ def _train(
             if rank == 0 and progress is not None:
                 progress(step + 1, config.steps, loss_value)
             if rank == 0 and ((step + 1) % config.checkpoint_every == 0 or step + 1 == end):
-                save_training_state(folder / "checkpoint", model, average, optimiser, identity, step + 1)
+                save_training_state(folder / "checkpoint", model, average, optimiser, identity=identity, step=step + 1)
         if end == config.steps and rank == 0:
             with torch.no_grad():
                 for name, parameter in model.named_parameters():
@@ -189,9 +194,8 @@ def _rate(config: TrainConfig, step: int) -> float:
 
 @torch.no_grad()
 def _follow(average: dict[str, Tensor], model: nn.Module, decay: float) -> None:
-    # Young averages follow quickly, so that the random start is soon forgotten.
-    names = [n for n, _ in model.named_parameters()]
-    torch._foreach_lerp_([average[n] for n in names], [p.detach() for p in model.parameters()], 1 - decay)
+    for name, parameter in model.named_parameters():
+        average[name].lerp_(parameter, 1 - decay)
 
 
 @contextlib.contextmanager

@@ -79,7 +79,9 @@ def pemsd7(context: Context) -> Iterator[Row]:
     yield for_comparison("pemsd7_cover95", (ours.averaged["coverage_95"] or np.nan) * 100, "%")
     yield from _compared("pemsd7", result, mph, "mph")
     plain = evaluate(panel, model, method="none").score(OURS)
-    yield for_comparison("pemsd7_unreconciled", (plain.averaged["mae"] or np.nan) * mph, "mph", "levels not made coherent")
+    yield for_comparison(
+        "pemsd7_unreconciled", (plain.averaged["mae"] or np.nan) * mph, "mph", "levels not made coherent"
+    )
 
     forecaster = Forecaster(model, panel)
     moments = panel.time[np.linspace(split(panel.n_step).test[0], panel.n_step - 13, 60).astype(int)]

@@ -20,7 +20,9 @@ def panel():
 @pytest.fixture(scope="module")
 def model():
     torch.manual_seed(0)
-    net = MTGPT(size("nano", hidden_size=16, num_hidden_layers=2, num_attention_heads=2, head_dim=8, intermediate_size=32))
+    net = MTGPT(
+        size("nano", hidden_size=16, num_hidden_layers=2, num_attention_heads=2, head_dim=8, intermediate_size=32)
+    )
     torch.nn.init.normal_(net.forecast_head.weight, std=0.05)
     return net.eval()
 
@@ -88,5 +90,5 @@ def test_a_forecast_names_its_data_and_its_model(model, panel):
 
 
 def test_asking_before_the_first_whole_day_says_what_can_be_asked(model, panel):
-    with pytest.raises(PanelError, match="less than one day of data.*Ask for a later moment"):
+    with pytest.raises(PanelError, match=r"less than one day of data.*Ask for a later moment"):
         model.forecast(panel, panel.time[20])

@@ -69,7 +69,7 @@ def test_a_saved_model_comes_back_with_equal_forecasts_and_no_pickle(tmp_path):
 def test_only_editable_fields_may_differ_from_the_checkpoint(tmp_path):
     tiny().save_pretrained(tmp_path / "m")
     assert MTGPT.from_pretrained(tmp_path / "m", anchor_trust=1.0).config.anchor_trust == 1.0
-    with pytest.raises(ModelError, match="weights fix this.*hidden_size"):
+    with pytest.raises(ModelError, match=r"weights fix this.*hidden_size"):
         MTGPT.from_pretrained(tmp_path / "m", hidden_size=8)
 
 

@@ -45,9 +45,7 @@ def test_targets_decode_to_the_measured_values_exactly_enough_for_a_detector(pan
 
 
 @settings(max_examples=50, deadline=None)
-@given(
-    st.floats(-1e4, 1e4), st.floats(1e-3, 1e4), st.lists(st.floats(-50, 50, width=32), min_size=5, max_size=5)
-)
+@given(st.floats(-1e4, 1e4), st.floats(1e-3, 1e4), st.lists(st.floats(-50, 50, width=32), min_size=5, max_size=5))
 def test_decoding_is_the_inverse_of_scaling_and_sorts_crossed_quantiles(location, scale, normal):
     state = Scale(location=np.array([[location]], np.float64), scale=np.array([[scale]], np.float64))
     out = decode(np.array(normal).reshape(1, 1, 1, 5), state)[0, 0, 0]
@@ -86,5 +84,5 @@ def test_a_silent_detector_gets_its_expectation_and_a_mask_of_zeros(panel):
 
 
 def test_a_panel_of_less_than_a_day_is_refused_with_what_to_do(panel):
-    with pytest.raises(PanelError, match="too short.*Ingest more days"):
+    with pytest.raises(PanelError, match=r"too short.*Ingest more days"):
         make_history(panel.slice(0, 60), patch=P)

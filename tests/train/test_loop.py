@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -19,8 +19,17 @@ from mtgpt.train.loop import train
 from mtgpt.train.recipes import RECIPES, recipe
 from tests.synthetic import small_panel
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 SMALL = {
-    "model": {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "head_dim": 8, "intermediate_size": 32},
+    "model": {
+        "hidden_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "head_dim": 8,
+        "intermediate_size": 32,
+    },
     "tokens_per_step": 88,
     "checkpoint_every": 7,
     "log_every": 1,
@@ -44,7 +53,11 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
 def test_the_loss_falls(panel, tmp_path):
     train(small(steps=120, learning_rate=5e-3), [panel], tmp_path / "r")
-    losses = [json.loads(x)["loss"] for x in (tmp_path / "r/log.jsonl").read_text().splitlines() if '"step"' in x and "loss" in x]
+    losses = [
+        json.loads(x)["loss"]
+        for x in (tmp_path / "r/log.jsonl").read_text().splitlines()
+        if '"step"' in x and "loss" in x
+    ]
     assert np.mean(losses[-20:]) < 0.93 * np.mean(losses[:10])
 
 
@@ -68,7 +81,9 @@ def test_steps_logged_after_the_last_checkpoint_are_taken_back(panel, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         train(config, [panel], tmp_path / "r", progress=_interrupt_at(12))
     assert train(config, [panel], tmp_path / "r").resumed_at == 7
-    steps = [x["step"] for x in map(json.loads, (tmp_path / "r/log.jsonl").read_text().splitlines()) if x["event"] == "step"]
+    steps = [
+        x["step"] for x in map(json.loads, (tmp_path / "r/log.jsonl").read_text().splitlines()) if x["event"] == "step"
+    ]
     assert steps == list(range(1, 21))
     train(config, [panel], tmp_path / "whole")
     one, other = weights(tmp_path / "whole"), weights(tmp_path / "r")
@@ -85,7 +100,7 @@ def _interrupt_at(step: int):
 
 def test_another_configuration_in_the_same_folder_is_refused(panel, tmp_path):
     train(small(steps=20), [panel], tmp_path / "r", stop_after=7)
-    with pytest.raises(ModelError, match="another configuration.*another config"):
+    with pytest.raises(ModelError, match=r"another configuration.*another config"):
         train(small(steps=20, seed=5), [panel], tmp_path / "r")
 
 
@@ -154,7 +169,14 @@ def test_two_processes_train_one_model_and_resume_it(panel, tmp_path, repo):
     def go(folder: str, stop: int) -> None:
         env = os.environ | {"PYTHONPATH": str(repo), "OMP_NUM_THREADS": "1"}
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
-        done = subprocess.run([*command, str(tmp_path / folder), str(stop)], env=env, capture_output=True, text=True, timeout=200, check=False)
+        done = subprocess.run(
+            [*command, str(tmp_path / folder), str(stop)],
+            env=env,
+            capture_output=True,
+            text=True,
+            timeout=200,
+            check=False,
+        )
         assert done.returncode == 0, done.stderr[-2000:]
 
     go("whole", 8)
