@@ -15,6 +15,7 @@ from mtgpt.settings import settings
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+    from rich.table import Table
 
     from mtgpt.ingest.manifest import CityManifest, Source
     from mtgpt.settings import Settings
@@ -37,13 +38,8 @@ def list_cities(as_json: Json = False) -> None:
 
     here = settings()
     rows = [_summary(name, here) for name in manifest_names(here.cities)]
-    columns = ["city", "name", "kinds", "sources", "time_zone", "step_min", "simulated", "fault"]
-    columns = columns if any(row["fault"] for row in rows) else columns[:-1]
-    emit(
-        rows,
-        as_json=as_json,
-        table=lambda: rows_table(rows, columns) if rows else Text(f"no manifest in {here.cities}"),
-    )
+    none = Text(f"no manifest in {here.cities}")
+    emit(rows, as_json=as_json, table=lambda: _cities_view(rows) if rows else none)
 
 
 @app.command("show", epilog="Example: mtgpt city show demo")
@@ -102,6 +98,25 @@ def schema(
         output.write_text(as_json_text(data) + "\n", encoding="utf-8")
 
 
+def _cities_view(rows: list[dict[str, Any]]) -> RenderableType:
+    shown = [
+        row
+        | {
+            "name": f"{row['name']} (simulated)" if row.get("simulated") else row.get("name"),
+            "sources": row["fault"] or f"{row['sources']} × {row['kinds']}",
+        }
+        for row in rows
+    ]
+    return _whole_words(rows_table(shown, ["city", "name", "step_min", "time_zone", "sources"]), "city", "time_zone")
+
+
+def _whole_words(table: Table, *names: str) -> Table:
+    # What a person copies into the next command must not be broken over lines.
+    for column in table.columns:
+        column.no_wrap = column.header in names
+    return table
+
+
 def _summary(name: str, here: Settings) -> dict[str, Any]:
     from mtgpt.ingest.manifest import load_manifest
 
@@ -158,12 +173,14 @@ def _city_view(manifest: CityManifest, batches: list[tuple[int, str | None]]) ->
         for source, (count, _) in zip(manifest.sources, batches, strict=True)
     ]
     panel = manifest.panel
+    days = "all days" if panel.days == "all" else panel.days
     spec = (
-        f"panel: {panel.interval_s // 60} min, {panel.days} days, {panel.hours[0]}–{panel.hours[1]}, "
+        f"panel: {panel.interval_s // 60} min, {days}, {panel.hours[0]}–{panel.hours[1]}, "
         f"{', '.join(panel.variables) if panel.variables else 'all variables'}, "
         f"corridors by {panel.corridors} of at most {panel.corridor_size}"
     )
     columns = [name for name in rows[0] if any(row[name] is not None for row in rows)]
     notes = [Text(sentence, style="yellow") for _, sentence in batches if sentence]
     description = [Text(manifest.description.strip())] if manifest.description else []
-    return Group(Text(head, style="bold"), *description, Text(), rows_table(rows, columns), Text(), Text(spec), *notes)
+    table = _whole_words(rows_table(rows, columns), "source", "kind", "licence")
+    return Group(Text(head, style="bold"), *description, Text(), table, Text(), Text(spec), *notes)
