@@ -8,8 +8,10 @@ A batch is judged on counts, so the lake can add up the verdicts of many chunks.
   years (New York's green taxis: a handful per hundred thousand), so a single bad time quarantines its row only; a
   shifted column or a wrong zone breaks nearly all rows, and holds the batch. A key column that is missing altogether
   reads as null in every row, and holds it too.
-* ``duplicate_share``: more than half of one table's rows repeat a key that stood earlier, so the key does not tell
-  rows apart. Fewer repetitions are what at-least-once delivery looks like.
+* ``duplicate_share``: more than half of one table's rows repeat a key *of the same batch*, so the key does not tell
+  rows apart. Fewer repetitions are what at-least-once delivery looks like; rows that the lake already has from earlier
+  batches are no fault at all and must not be counted here. Spots and links have no such rule: a feed that describes
+  the same station beside each of its trips says nothing wrong.
 
 The limits stand in the contract files.
 """
@@ -35,7 +37,7 @@ class Counts:
         table: Table name.
         rows: Rows judged; equals good + bad + duplicates.
         bad: Rows that broke a rule.
-        duplicates: Rows that repeat a key.
+        duplicates: Rows that repeat a key of the same batch.
         by_rule: Number of bad rows per rule id.
     """
 
