@@ -13,18 +13,9 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
 from mtgpt.ingest.adapter import DATA, ROW, Chunk, Roles
-from mtgpt.ingest.journeys import (
-    NUMBER_UNREADABLE,
-    PERIOD_PATTERN,
-    TIME_UNREADABLE,
-    Period,
-    file_period,
-    first_fault,
-    naive_times,
-    outside,
-    with_raw,
-)
-from mtgpt.ingest.localtime import NO_SUCH_TIME, journey_to_utc
+from mtgpt.ingest.journeys import PERIOD_PATTERN, Period, file_period, naive_times, outside
+from mtgpt.ingest.localtime import journey_to_utc
+from mtgpt.ingest.marks import NUMBER_UNREADABLE, TIME_DOES_NOT_EXIST, TIME_UNREADABLE, first_fault, marked
 from mtgpt.ingest.places import spots
 from mtgpt.ingest.table_file import choose_columns, read_table
 from mtgpt.ingest.trip_key import trip_keys
@@ -149,9 +140,10 @@ def _trips(trips: pl.DataFrame, raw: pl.DataFrame, period: Period | None, contex
         ),
         mode=pl.lit("bike"),
         trip_key=trip_keys(trips.select(facts), salt=context.salt, domain=BikeTripsAdapter.kind),
-        __fault=pl.coalesce(fault, pl.when(no_such_time).then(pl.lit(NO_SUCH_TIME))),
+        __fault=pl.coalesce(fault, pl.when(no_such_time).then(pl.lit(TIME_DOES_NOT_EXIST))),
     )
-    return with_raw(done, raw.with_columns(pl.col(_PLACES).cast(pl.Float64, strict=False).round(_DECIMALS)), _SHOWN)
+    rounded = pl.col(_PLACES).cast(pl.Float64, strict=False).round(_DECIMALS)
+    return marked(done, raw.with_columns(rounded).select(_SHOWN))
 
 
 def _stations(trips: pl.DataFrame) -> pl.DataFrame:
@@ -178,7 +170,7 @@ def _spots(seen: pl.DataFrame) -> Chunk:
         kind="dock",
         mode="bike",
         name=stations["name"],
-        lon=stations["lon"].round(6),
-        lat=stations["lat"].round(6),
+        lon=stations["lon"].round(4),
+        lat=stations["lat"].round(4),
         attributes=[{"feed_id": feed_id} if feed_id else None for feed_id in stations["feed_id"]],
     )

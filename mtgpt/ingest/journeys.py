@@ -1,4 +1,4 @@
-"""What trip files of all operators have in common: a period in the file's name, texts to parse, faults to mark."""
+"""What trip files of all operators have in common: a period in the file's name, and times."""
 
 from __future__ import annotations
 
@@ -9,14 +9,10 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from mtgpt.ingest.adapter import FAULT, RAW, ROW
+from mtgpt.ingest.marks import TIME_OUTSIDE_PERIOD
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-TIME_UNREADABLE = "time_unreadable"
-OUTSIDE_PERIOD = "time_outside_file_period"
-NUMBER_UNREADABLE = "number_unreadable"
+    from collections.abc import Iterable
 
 PERIOD_PATTERN = r"^\d{4}-(0[1-9]|1[0-2])$"
 _IN_NAME = re.compile(r"(?<!\d)(20\d{2})-?(0[1-9]|1[0-2])(?!\d)")
@@ -68,27 +64,7 @@ def _parsed(texts: pl.Series, form: str) -> pl.Series:
     return texts.str.to_datetime(form, time_unit="us", strict=False)
 
 
-def first_fault(*cases: tuple[pl.Expr, str]) -> pl.Expr:
-    """Id of the first rule whose condition holds, null where none does."""
-    return pl.coalesce([pl.when(condition).then(pl.lit(rule)) for condition, rule in cases]).alias(FAULT)
-
-
 def outside(column: str, period: Period | None) -> Iterable[tuple[pl.Expr, str]]:
     """The case that a local time lies outside the file's period, if that is known."""
     if period is not None:
-        yield ~pl.col(column).is_between(period.start, period.end, closed="left"), OUTSIDE_PERIOD
-
-
-def with_raw(done: pl.DataFrame, raw: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
-    """Adds the raw row, as JSON, to the rows that have a fault; drops the fault column where there is none.
-
-    Args:
-        done: Trips with ``__row`` and ``__fault``.
-        raw: What was read, row for row, with ``__row``.
-        columns: Columns of ``raw`` that may be shown: never those that say something of a rider.
-    """
-    faulty = done[FAULT].is_not_null()
-    if not faulty.any():
-        return done.drop(FAULT)
-    texts = raw.filter(faulty).select(ROW, pl.struct(columns).struct.json_encode().alias(RAW))
-    return done.join(texts, on=ROW, how="left", maintain_order="left")
+        yield ~pl.col(column).is_between(period.start, period.end, closed="left"), TIME_OUTSIDE_PERIOD

@@ -3,8 +3,7 @@
 Feeds write naive local times. Twice a year that clock is not a function of time: an hour is skipped, or an hour comes
 twice. What is done here:
 
-* a reading inside the **skipped** hour never happened: it becomes null, and the adapter marks its row with
-  :data:`NO_SUCH_TIME`;
+* a reading inside the **skipped** hour never happened: it becomes null, and the adapter marks its row as faulty;
 * a reading inside the **repeated** hour is taken as its first pass. Where the feed is in order of time
   (:func:`clock_to_utc`) and its clock steps back inside that hour, the readings from there on are the second pass. A
   journey (:func:`journey_to_utc`) that would end before it began ends in the second pass.
@@ -19,9 +18,6 @@ import polars as pl
 
 if TYPE_CHECKING:
     from typing import Literal
-
-NO_SUCH_TIME = "time_does_not_exist"
-"""Rule id of rows whose local time lies in an hour that daylight saving skipped."""
 
 UTC_TIME = pl.Datetime("us", "UTC")
 

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import polars as pl
 
-from mtgpt.ingest.adapter import FAULT, RAW, ROW, Chunk
-from mtgpt.ingest.localtime import NO_SUCH_TIME, UTC_TIME
+from mtgpt.ingest.adapter import FAULT, ROW, Chunk
+from mtgpt.ingest.localtime import UTC_TIME
+from mtgpt.ingest.marks import (
+    NUMBER_NOT_FINITE,
+    NUMBER_UNREADABLE,
+    TIME_DOES_NOT_EXIST,
+    TIME_UNREADABLE,
+    first_fault,
+    marked,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -18,9 +25,6 @@ if TYPE_CHECKING:
     from mtgpt.ingest.units import Conversion
 
 _MOST_ROWS = 1_000_000
-UNREADABLE = "value_unreadable"
-NOT_FINITE = "value_not_finite"
-TIME_UNREADABLE = "time_unreadable"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,44 +152,34 @@ class LongRows:
 
     def _marked(self, frame: pl.DataFrame, clock: Clock, first_row: int) -> pl.DataFrame:
         at = (frame[ROW] - first_row).cast(pl.UInt32)
-        no_time = pl.col("time_start").is_null()
-        fault = (
-            pl.when(no_time & ~pl.col("__readable")).then(pl.lit(TIME_UNREADABLE))
-            .when(no_time).then(pl.lit(NO_SUCH_TIME))
-            .when(pl.col("value").is_infinite()).then(pl.lit(NOT_FINITE))
-        )  # fmt: skip
-        raw = pl.struct(time="__written", spot_id="spot_id", value="value").struct.json_encode()
         looked_up = {"__written": clock.written.gather(at), "__readable": clock.readable.gather(at)}
-        frame = frame.with_columns(**looked_up).with_columns(fault.alias(FAULT))
-        faulty = pl.col(FAULT).is_not_null()
-        # Two frames, so that the raw rows are written out for the few that need them.
-        parts = (
-            frame.filter(~faulty).with_columns(pl.lit(None, dtype=pl.String).alias(RAW)),
-            frame.filter(faulty).with_columns(raw.alias(RAW)),
+        frame = frame.with_columns(**looked_up)
+        no_time = pl.col("time_start").is_null()
+        fault = first_fault(
+            (no_time & ~pl.col("__readable"), TIME_UNREADABLE),
+            (no_time, TIME_DOES_NOT_EXIST),
+            (pl.col("value").is_infinite(), NUMBER_NOT_FINITE),
         )
-        return pl.concat(parts).drop(looked_up)
+        raw = frame.select("spot_id", "value", time="__written")
+        return marked(frame.drop(looked_up).with_columns(frame.select(fault)), raw)
 
     def _unreadable(self, cells: Sequence[Unreadable], clock: Clock, variable: str, first_row: int) -> pl.DataFrame:
         steps = [cell.step for cell in cells]
         ids = self._ids.gather([cell.place for cell in cells])
-        written = clock.written.gather(steps)
-        raw = [
-            json.dumps({"time": time, "spot_id": spot, "value": cell.text}, ensure_ascii=False)
-            for time, spot, cell in zip(written, ids, cells, strict=True)
-        ]
-        return pl.DataFrame(
+        frame = pl.DataFrame(
             {
                 "spot_id": ids,
                 "time_start": clock.utc.gather(steps),
                 ROW: pl.Series([first_row + step for step in steps], dtype=pl.UInt64),
-                RAW: raw,
             }
         ).with_columns(
-            pl.lit(UNREADABLE).alias(FAULT),
+            pl.lit(NUMBER_UNREADABLE).alias(FAULT),
             variable=pl.lit(variable),
             interval_s=pl.lit(clock.interval_s, dtype=pl.Int32),
             value=pl.lit(None, dtype=pl.Float32),
         )
+        texts = pl.Series("value", [cell.text for cell in cells])
+        return marked(frame, pl.DataFrame([ids, clock.written.gather(steps).alias("time"), texts]))
 
 
 def _repeated(utc: pl.Series, times: int) -> pl.Series:

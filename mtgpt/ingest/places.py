@@ -120,24 +120,6 @@ def to_wgs84(x: np.ndarray, y: np.ndarray, crs: str, *, where: str) -> tuple[np.
     return np.asarray(lon), np.asarray(lat)
 
 
-def nearest_pairs(lon: np.ndarray, lat: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Each place's nearest places as the crow flies.
-
-    Args:
-        lon: [n] degrees.
-        lat: [n] degrees.
-        count: How many per place.
-
-    Returns:
-        From-index, to-index, metres: each [n × min(count, n − 1)].
-    """
-    radius = 6_371_008.8
-    phi, theta = np.radians(lat), np.radians(lon)
-    across = np.sin((phi[:, None] - phi) / 2) ** 2
-    across += np.cos(phi[:, None]) * np.cos(phi) * np.sin((theta[:, None] - theta) / 2) ** 2
-    return nearest_in(2 * radius * np.arcsin(np.sqrt(np.minimum(across, 1.0))), count)
-
-
 def nearest_in(distance: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Each row's nearest columns in a square matrix of distances; itself and what is not finite left out.
 

@@ -16,11 +16,10 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
 from mtgpt.errors import FeedError
-from mtgpt.ingest.adapter import DATA, FAULT, RAW, ROW, Chunk, Roles
+from mtgpt.ingest.adapter import DATA, FAULT, ROW, Chunk, Roles
 from mtgpt.ingest.archive import checked_zip, open_guarded
-from mtgpt.ingest.journeys import first_fault
-from mtgpt.ingest.localtime import NO_SUCH_TIME, to_utc
-from mtgpt.ingest.long_rows import TIME_UNREADABLE, UNREADABLE
+from mtgpt.ingest.localtime import to_utc
+from mtgpt.ingest.marks import NUMBER_UNREADABLE, TIME_DOES_NOT_EXIST, TIME_UNREADABLE, first_fault, marked
 from mtgpt.ingest.places import spots
 
 if TYPE_CHECKING:
@@ -187,19 +186,14 @@ def _flows(part: pl.DataFrame, options: ScatsOptions, zone: str) -> pl.DataFrame
     ).with_columns(
         first_fault(
             (pl.col("day").is_null(), TIME_UNREADABLE),
-            (pl.col("time_start").is_null(), NO_SUCH_TIME),
-            (pl.col("number").is_null(), UNREADABLE),
+            (pl.col("time_start").is_null(), TIME_DOES_NOT_EXIST),
+            (pl.col("number").is_null(), NUMBER_UNREADABLE),
         ),
         variable=pl.lit("flow"),
         interval_s=pl.lit(_STEP_S, dtype=pl.Int32),
     )
-    columns = [ROW, "spot_id", "variable", "time_start", "interval_s", "value"]
-    faulty = pl.col(FAULT).is_not_null()
-    if not frame[FAULT].is_not_null().any():
-        return frame.select(columns)
-    raw = pl.struct("date", "slot", "count", approach="spot_id").struct.json_encode().alias(RAW)
-    sound = frame.filter(~faulty).select(*columns, FAULT, pl.lit(None, dtype=pl.String).alias(RAW))
-    return pl.concat([sound, frame.filter(faulty).with_columns(raw).select(*columns, FAULT, RAW)])
+    columns = [ROW, "spot_id", "variable", "time_start", "interval_s", "value", FAULT]
+    return marked(frame.select(columns), frame.select("date", "slot", "count", approach="spot_id"))
 
 
 def _site_names(file: FeedFile) -> Mapping[str, str]:

@@ -19,18 +19,16 @@ from pydantic import BaseModel, ConfigDict, Field
 from mtgpt.errors import FeedError
 from mtgpt.ingest.adapter import DATA, ROW, Chunk, Roles
 from mtgpt.ingest.archive import open_guarded
-from mtgpt.ingest.journeys import (
+from mtgpt.ingest.journeys import PERIOD_PATTERN, Period, file_period, naive_times, outside
+from mtgpt.ingest.localtime import journey_to_utc
+from mtgpt.ingest.marks import (
     NUMBER_UNREADABLE,
-    PERIOD_PATTERN,
+    TIME_DOES_NOT_EXIST,
     TIME_UNREADABLE,
-    Period,
-    file_period,
+    ZONE_UNKNOWN,
     first_fault,
-    naive_times,
-    outside,
-    with_raw,
+    marked,
 )
-from mtgpt.ingest.localtime import NO_SUCH_TIME, journey_to_utc
 from mtgpt.ingest.places import spots
 from mtgpt.ingest.table_file import choose_columns, read_table
 from mtgpt.ingest.trip_key import trip_keys
@@ -43,7 +41,6 @@ if TYPE_CHECKING:
     from mtgpt.ingest.adapter import FeedContext, FeedFile
 
 ZONES = "zones"
-ZONE_UNKNOWN = "zone_unknown"
 _LAST_ZONE = 263
 # 264 is "unknown", 265 "outside of the city": codes for having no place.
 _NO_PLACE = (264, 265)
@@ -127,9 +124,9 @@ def _trips(raw: pl.DataFrame, period: Period | None, context: FeedContext) -> pl
         mode=pl.lit("taxi"),
         # Over local times: the same row gives the same key whatever becomes of the repeated hour.
         trip_key=trip_keys(local.drop(ROW), salt=context.salt, domain=TlcAdapter.kind),
-        __fault=pl.coalesce(fault, pl.when(no_such_time).then(pl.lit(NO_SUCH_TIME))),
+        __fault=pl.coalesce(fault, pl.when(no_such_time).then(pl.lit(TIME_DOES_NOT_EXIST))),
     )
-    return with_raw(done, raw, ["start", "end", "from", "to", "distance"])
+    return marked(done, raw.select("start", "end", "from", "to", "distance"))
 
 
 def _no_zone(column: str, raw: pl.Series) -> pl.Expr:

@@ -10,8 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from mtgpt.errors import FeedError
 from mtgpt.ingest.adapter import DATA, ROW, Chunk, Roles
 from mtgpt.ingest.grid_clock import ClockOptions, read_clock
-from mtgpt.ingest.journeys import NUMBER_UNREADABLE, TIME_UNREADABLE, first_fault, with_raw
-from mtgpt.ingest.localtime import NO_SUCH_TIME
+from mtgpt.ingest.marks import NUMBER_UNREADABLE, TIME_DOES_NOT_EXIST, TIME_UNREADABLE, first_fault, marked
 from mtgpt.ingest.table_file import read_table
 from mtgpt.ingest.units import between
 
@@ -94,14 +93,14 @@ def weather(file: FeedFile, options: WeatherTableOptions, *, zone: str) -> Chunk
         *(_converted(measure, options.units.get(measure), file.name) for measure in options.columns),
         first_fault(
             (~pl.lit(clock.readable), TIME_UNREADABLE),
-            (pl.col("time_start").is_null(), NO_SUCH_TIME),
+            (pl.col("time_start").is_null(), TIME_DOES_NOT_EXIST),
             (lost, NUMBER_UNREADABLE),
         ),
         interval_s=pl.lit(options.interval_s, dtype=pl.Int32),
         lon=pl.lit(options.lon, dtype=pl.Float64),
         lat=pl.lit(options.lat, dtype=pl.Float64),
     )
-    return Chunk(table="weather", frame=with_raw(frame, raw, ["time", *options.columns]))
+    return Chunk(table="weather", frame=marked(frame, raw.select("time", *options.columns)))
 
 
 def _converted(measure: str, unit: str | None, where: str) -> pl.Expr:
