@@ -7,6 +7,9 @@ from collections.abc import Callable
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from mtgpt.ingest.manifest import Source
+from mtgpt.ingest.pull import pull
+
 Answer = Callable[[BaseHTTPRequestHandler], None]
 
 
@@ -82,3 +85,23 @@ def feed_server():
         feed.server.shutdown()
         feed.server.server_close()
         thread.join(timeout=5)
+
+
+def a_source(**changes) -> Source:
+    return Source.model_validate_json(
+        __import__("json").dumps(
+            {"id": "loops", "kind": "matrix", "url": "http://x/", "allow_loopback": True} | changes
+        )
+    )
+
+
+class Sleeps(list):
+    """Waits that were asked for; none is waited."""
+
+    def __call__(self, seconds: float) -> None:
+        self.append(seconds)
+
+
+def fetch(url, folder, *, source=None, **options):
+    options.setdefault("sleep", Sleeps())
+    return pull(url, folder, source=source or a_source(), **options)

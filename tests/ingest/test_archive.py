@@ -12,7 +12,7 @@ import zlib
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtgpt.errors import FeedError, LakeError, SourceRefused
@@ -75,6 +75,7 @@ def test_lines_can_be_read_one_by_one(tmp_path):
         assert sum(1 for _ in stream) == 40_000
 
 
+@settings(deadline=None)  # a shared machine may pause
 @given(
     parts=st.lists(st.binary(max_size=3000), min_size=1, max_size=5),
     padding=st.integers(0, 3),
@@ -276,6 +277,7 @@ def test_a_file_that_is_gone_is_said_in_one_sentence(tmp_path):
             use(tmp_path / "none", "none")
 
 
+@settings(deadline=None)  # a shared machine may pause
 @given(data=st.binary(max_size=400))
 def test_noise_that_begins_like_a_zip_is_a_feed_error_or_refused(data):
     with tempfile.NamedTemporaryFile() as file:

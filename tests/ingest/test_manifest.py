@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import example, given
+from hypothesis import settings as profile
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 
@@ -328,11 +329,13 @@ _TREES = st.recursive(
 )
 
 
+@profile(deadline=None)  # a shared machine may pause
 @given(tree=_TREES)
 def test_json_is_yaml_with_the_same_values(tree):
     assert parse_yaml(json.dumps(tree, ensure_ascii=False) + "\n").value == tree
 
 
+@profile(deadline=None)  # a shared machine may pause
 @given(text=st.text(max_size=200))
 @example("\x1f")
 @example("\ud800")
