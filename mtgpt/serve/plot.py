@@ -261,7 +261,8 @@ def _draw_fan(ax: Axes, course: _Course, row: int) -> None:
         color=GREY,
     )
     ax.set_xlim(course.first, course.end)
-    ax.set_ylim(*_limits(np.concatenate(drawn)))
+    amount = forecast.series.row(row, named=True).get("aggregate") == "sum"
+    ax.set_ylim(*_limits(np.concatenate(drawn), zero=amount))
     ax.set_xticks(course.ticks, course.labels)
     ax.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
     ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
@@ -331,14 +332,14 @@ def _ticks(local: Sequence[datetime], start: np.ndarray, most: int) -> tuple[lis
     return [float(start[i]) for i in chosen], labels
 
 
-def _limits(values: np.ndarray) -> tuple[float, float]:
+def _limits(values: np.ndarray, *, zero: bool) -> tuple[float, float]:
     known = values[np.isfinite(values)]
     if not len(known):
         return 0.0, 1.0
     low, high = float(known.min()), float(known.max())
     room = 0.07 * (high - low) or max(abs(high) * 0.1, 1.0)
-    # A count without its zero exaggerates; a speed that moves between 90 and 100 would be flat with it.
-    if low >= 0 and low < 0.5 * high:
+    # An amount without its zero exaggerates; a speed that moves between 90 and 100 would be flat with it.
+    if low >= 0 and (zero or low < 0.25 * high):
         return 0.0, high + room
     return (max(0.0, low - room) if low >= 0 else low - room), high + room
 

@@ -136,3 +136,12 @@ def test_time_labels_are_few_distinct_and_name_their_day(interval_s, steps):
     assert 1 <= len(ticks) <= 8
     assert "Jun" in labels[0] or "Jul" in labels[0] or "20" in labels[0]
     assert ticks == sorted(set(ticks))
+
+
+def test_an_amount_is_drawn_from_zero_and_a_speed_is_not_flattened():
+    speeds = small_forecast().select(spot="100")
+    flows = replace(speeds, series=speeds.series.with_columns(aggregate=pl.lit("sum")))
+    high = float(speeds.quantiles.max())
+    steady = replace(speeds, quantiles=speeds.quantiles / 10 + high, history=speeds.history / 10 + high, observed=None)
+    assert plot.fan(replace(flows, quantiles=steady.quantiles, history=steady.history)).axes[0].get_ylim()[0] == 0
+    assert plot.fan(steady).axes[0].get_ylim()[0] > high / 2
