@@ -19,6 +19,8 @@ import polars as pl
 if TYPE_CHECKING:
     from typing import Literal
 
+_HALF_DAY_US = 12 * 3600 * 1_000_000
+
 UTC_TIME = pl.Datetime("us", "UTC")
 
 
@@ -38,7 +40,7 @@ def to_utc(local: pl.Expr, zone: str, *, ambiguous: Literal["earliest", "latest"
 
 
 def clock_to_utc(local: pl.Series, zone: str) -> pl.Series:
-    """An ordered local clock as UTC, both passes of a repeated hour told apart.
+    """An ordered local clock as UTC, both passes of a repeated hour told apart where the feed has both.
 
     Args:
         local: Naive datetimes [T] in the order in which they happened.
@@ -55,13 +57,11 @@ def clock_to_utc(local: pl.Series, zone: str) -> pl.Series:
         return frame["first"].alias(local.name)
     inside = repeated.to_numpy()
     stamps = local.dt.cast_time_unit("us").to_physical().fill_null(0).to_numpy()
-    stepped_back = np.zeros(len(inside), dtype=bool)
+    advance = np.diff(stamps, prepend=stamps[:1])
+    again = inside & np.concatenate([[False], inside[:-1]]) & (advance < _HALF_DAY_US)
     # Equal readings count too: an hourly feed writes the repeated hour twice.
-    stepped_back[1:] = inside[1:] & inside[:-1] & (stamps[1:] <= stamps[:-1])
-    run_starts = inside.copy()
-    run_starts[1:] &= ~inside[:-1]
-    backs = np.cumsum(stepped_back)
-    backs_before_run = np.maximum.accumulate(np.where(run_starts, backs, 0))
+    backs = np.cumsum(again & (advance <= 0))
+    backs_before_run = np.maximum.accumulate(np.where(again, 0, backs))
     second_pass = pl.Series(inside & (backs > backs_before_run))
     return frame.select(pl.when(second_pass).then("second").otherwise("first")).to_series().alias(local.name)
 
