@@ -10,7 +10,7 @@ import typer
 
 from mtgpt.cli.sentences import as_sentences
 from mtgpt.errors import MTGPTError, Transient
-from mtgpt.settings import settings
+from mtgpt.settings import settings, share_cores
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,6 +24,7 @@ def prepare() -> None:
 
     What is set already stays: with ``PREFECT_API_URL`` the flow reports to that server instead of starting one.
     """
+    share_cores()
     with as_sentences():
         for name, value in environment(settings().home).items():
             os.environ.setdefault(name, value)

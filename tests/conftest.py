@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from mtgpt.settings import settings
+from mtgpt.settings import settings, share_cores
+
+share_cores()
 
 REPO = Path(__file__).resolve().parent.parent
 

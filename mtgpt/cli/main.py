@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 
 from mtgpt.cli import city, contracts, evaluate, forecast, ingest, lake, panel, train
 from mtgpt.cli.sentences import as_sentences
+from mtgpt.settings import share_cores
 
 ROAD = ("city", "contracts", "ingest", "lake", "panel", "train", "forecast", "evaluate")
 
@@ -61,5 +62,6 @@ app.command("evaluate")(evaluate.command)
 
 def run() -> None:
     """Runs the command line."""
+    share_cores()
     with as_sentences():
         app()

@@ -262,6 +262,7 @@ class Forecaster:
         meta = self.panel.meta
         return {
             "city": meta.city,
+            "name": meta.name,
             "simulated": meta.simulated,
             "panel_id": meta.panel_id,
             "table_versions": dict(meta.table_versions),

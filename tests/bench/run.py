@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mtgpt.errors import MTGPTError, UsageError
-from mtgpt.settings import settings
+from mtgpt.settings import settings, share_cores
 from tests.bench import bench_demo, bench_forecast
 from tests.bench.row import Bench, Context, Row, not_measured
 
@@ -89,6 +89,7 @@ def shown(rows: list[Row]) -> Table:
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs what was asked for; 1 where a bar is missed, 2 where a row has no such name."""
+    share_cores()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", metavar="NAME", help="one row")
     parser.add_argument("--list", action="store_true", help="name the rows and stop")
