@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _BANDS = (0.95, 0.8, 0.5)
 _HISTORY_STEPS = 30
 _MOST_FANS = 7
+_FIRST = ("speed", "flow")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +56,7 @@ def _picks(forecast: Forecast, panel: Panel) -> list[_Pick]:
     main = "speed" if "speed" in variable else str(variable[0])
     size = _sizes(forecast, panel)
     change = np.nan_to_num(np.abs(forecast.median[:, -1] - forecast.median[:, 0]) / size, nan=-1.0)
-    found = [_Pick(row=int(i), label="Whole city") for i in np.flatnonzero(level == "network")[:2]]
+    found = [_Pick(row=row, label="Whole city") for row in _network(forecast)[:2]]
 
     def add(label: str, rows: np.ndarray, rank: np.ndarray) -> None:
         taken = {pick.row for pick in found}
@@ -128,8 +129,14 @@ def _numbers(forecast: Forecast, row: int, name: str) -> Html:
 
 
 def _sentence(forecast: Forecast) -> str:
-    rows = np.flatnonzero((forecast.series["level"] == "network").to_numpy())
-    return _describe(forecast, int(rows[0]), "The whole city") if len(rows) else ""
+    rows = _network(forecast)
+    return _describe(forecast, rows[0], "The whole city") if rows else ""
+
+
+def _network(forecast: Forecast) -> list[int]:
+    rows = np.flatnonzero((forecast.series["level"] == "network").to_numpy()).tolist()
+    names = forecast.series["variable"]
+    return sorted(rows, key=lambda row: _FIRST.index(names[row]) if names[row] in _FIRST else len(_FIRST))
 
 
 def _describe(forecast: Forecast, row: int, name: str) -> str:

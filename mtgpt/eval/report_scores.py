@@ -28,11 +28,12 @@ _MODELS = {
 }
 _LEVELS = {"network": "Whole city", "corridor": "Corridors", "spot": "Single spots"}
 _COLOURS = 6
+_FIRST = ("speed", "flow")
 
 
 def model_name(model: str) -> str:
     """What a reader calls it."""
-    return _MODELS.get(model, model)
+    return _MODELS.get(model, model[:1].upper() + model[1:])
 
 
 def is_ours(model: str) -> bool:
@@ -55,7 +56,8 @@ def best_rule(scores: pl.DataFrame) -> tuple[dict[str, Any], dict[str, Any]] | N
 def score_cards(scores: pl.DataFrame, *, interval_s: int) -> list[Html]:
     """A card per variable: the table of all levels, and the curve of single spots."""
     cards = []
-    for variable in scores["variable"].unique(maintain_order=True).to_list():
+    names = scores["variable"].unique(maintain_order=True).to_list()
+    for variable in sorted(names, key=lambda name: _FIRST.index(name) if name in _FIRST else len(_FIRST)):
         part = scores.filter(pl.col("variable") == variable)
         unit = str(part["unit"][0])
         content = el(

@@ -66,9 +66,11 @@ def write_roads(
         for what, text in (("speed_kmh", speed_text), ("flow_veh_h", flow_text)):
             lines = [[at, *row] for at, row in zip(clock, text.tolist(), strict=True)]
             if second and what == "speed_kmh":
-                lines.insert(1000, [_STRAY, *lines[1000][1:]])
+                at = min(1000, len(lines) - 1)
+                lines.insert(at, [_STRAY, *lines[at][1:]])
             if second and what == "flow_veh_h":
-                lines.insert(401, list(lines[400]))
+                at = min(400, len(lines) - 1)
+                lines.insert(at + 1, list(lines[at]))
             _write_csv_gz(folder / f"{what}_{name}.csv.gz", ids, lines)
 
 
