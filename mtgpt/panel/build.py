@@ -19,6 +19,7 @@ from mtgpt.errors import PanelError
 from mtgpt.panel import grid
 from mtgpt.panel.assemble import finish, lay_out, spot_series
 from mtgpt.panel.calendar import calendar_of, local_slots, service_rules, service_steps
+from mtgpt.panel.cover import covers, union, zero_windows
 from mtgpt.panel.graph import series_graph, spot_graph
 from mtgpt.panel.panel import PanelMeta
 from mtgpt.panel.store import open_panel, save_panel
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from mtgpt.lake.lake import Lake
     from mtgpt.panel.assemble import Layout
     from mtgpt.panel.calendar import Calendar, ServiceRules
+    from mtgpt.panel.cover import Windows
     from mtgpt.panel.panel import Panel
 
 _TABLES = ("spot", "link", "observation", "weather")
@@ -89,11 +91,11 @@ def build_panel(
     tables = _open(lake, manifest)
     found = grid.survey(tables.observation, spec.interval_s)
     found, notes = _wanted(found, manifest, vocabulary)
-    covers = grid.covers(found, vocabulary)
-    calendar = calendar_of(_axis(found, covers, spec, rules), rules)
+    covered = covers(tables.observation, found, vocabulary, rules)
+    calendar = calendar_of(_axis(found, covered, spec, rules), rules)
     if spec.variables is not None:
         found = found.filter(pl.col("variable").is_in(list(spec.variables)))
-    columns = _columns(found, covers, vocabulary, calendar)
+    columns = _columns(found, covered, vocabulary, calendar)
     say(f"counting what {columns.keys.height:,} series have on {calendar.time.size:,} steps")
     columns, left_out = _select(columns, tables.observation, calendar, spec, manifest)
     notes |= left_out
@@ -180,10 +182,11 @@ def _wanted(
     return kept, {key: value for key, value in notes.items() if value}
 
 
-def _axis(found: pl.DataFrame, covers: pl.DataFrame, spec: PanelSpec, rules: ServiceRules) -> np.ndarray:
+def _axis(found: pl.DataFrame, covered: pl.DataFrame, spec: PanelSpec, rules: ServiceRules) -> np.ndarray:
     """Whole service days from the first to the last that is measured, cut after the last measured step."""
-    zeroed = found.join(covers, on=["source_id", "variable"], how="left", suffix="_covered").with_columns(
-        first=pl.coalesce("first_covered", "first"), last=pl.coalesce("last_covered", "last")
+    spans = covered.group_by("source_id", "variable").agg(low=pl.col("first").min(), high=pl.col("last").max())
+    zeroed = found.join(spans, on=["source_id", "variable"], how="left").select(
+        first=pl.coalesce("low", "first"), last=pl.coalesce("high", "last")
     )
     ends = np.array([zeroed["first"].min(), zeroed["last"].max()], dtype="datetime64[s]")
     days, _ = local_slots(ends, rules)
@@ -212,14 +215,11 @@ def _axis(found: pl.DataFrame, covers: pl.DataFrame, spec: PanelSpec, rules: Ser
 
 
 def _columns(
-    found: pl.DataFrame, covers: pl.DataFrame, vocabulary: Mapping[str, Variable], calendar: Calendar
+    found: pl.DataFrame, covered: pl.DataFrame, vocabulary: Mapping[str, Variable], calendar: Calendar
 ) -> grid.Columns:
     rules = calendar.rules
     phase = int(calendar.time[0].astype(np.int64)) % rules.interval_s
-    windows = {
-        (row["source_id"], row["variable"]): _window(row["first"], row["last"], calendar)
-        for row in covers.iter_rows(named=True)
-    }
+    windows = zero_windows(covered, calendar)
     keys = (
         found.group_by("variable", "spot_id")
         .agg(
@@ -232,12 +232,12 @@ def _columns(
         .sort("variable", "spot_id")
         .with_columns(column=pl.int_range(pl.len(), dtype=pl.Int64))
     )
-    merged: dict[tuple[str, ...], tuple[tuple[int, int], ...]] = {}
+    merged: dict[tuple[str, ...], Windows] = {}
     of_column = []
     for variable, sources in zip(keys["variable"].to_list(), keys["source_id"].to_list(), strict=True):
         key = (variable, *sources)
         if key not in merged:
-            merged[key] = _union([windows[s, variable] for s in sources if (s, variable) in windows])
+            merged[key] = union([w for s in sources for w in windows.get((s, variable), [])])
         of_column.append(merged[key])
     return grid.Columns(
         keys=keys.select("spot_id", "variable", "column"),
@@ -245,28 +245,6 @@ def _columns(
         merges=keys["merges"].to_numpy(),
         windows=tuple(of_column),
     )
-
-
-def _window(first: int, last: int, calendar: Calendar) -> tuple[int, int]:
-    """Steps from the first covered day's first to the last covered day's last, or to the last row if the axis ends."""
-    ends = np.array([first, last], dtype="datetime64[s]")
-    days, _ = local_slots(ends, calendar.rules)
-    start = int(np.searchsorted(calendar.dates[calendar.day], days[0], side="left"))
-    stop = int(np.searchsorted(calendar.dates[calendar.day], days[1], side="right"))
-    if days[1] == calendar.dates[-1]:
-        # The day is still going on: what a slower source has not reported yet is not zero.
-        stop = int(np.searchsorted(calendar.time, ends[1], side="right"))
-    return start, max(start, stop)
-
-
-def _union(windows: list[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
-    joined: list[tuple[int, int]] = []
-    for start, stop in sorted(w for w in windows if w[0] < w[1]):
-        if joined and start <= joined[-1][1]:
-            joined[-1] = (joined[-1][0], max(stop, joined[-1][1]))
-        else:
-            joined.append((start, stop))
-    return tuple(joined)
 
 
 def _select(

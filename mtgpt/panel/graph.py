@@ -34,7 +34,7 @@ def spot_graph(links: pl.DataFrame, spots: pl.DataFrame, *, neighbours: int) -> 
         links.join(numbers.rename({"spot_id": "from_spot", "number": "row"}), on="from_spot")
         .join(numbers.rename({"spot_id": "to_spot", "number": "column"}), on="to_spot")
         .filter(pl.col("row") != pl.col("column"))
-        .with_columns(weight=_weights(links=pl.col("weight"), distance=pl.col("distance_m")))
+        .with_columns(weight=_weights(neighbours))
         .filter(pl.col("weight").is_finite() & (pl.col("weight") > 0))
         .group_by("row", "column")
         .agg(pl.col("weight").max())
@@ -106,12 +106,15 @@ def series_graph(graph: csr_array, spot: np.ndarray, variable: np.ndarray) -> cs
     return _matrix(np.concatenate(rows), np.concatenate(columns), np.concatenate(weights), spot.size)
 
 
-def _weights(*, links: pl.Expr, distance: pl.Expr) -> pl.Expr:
+def _weights(nearest: int) -> pl.Expr:
+    distance = pl.col("distance_m")
     # σ is the spread of the distances between linked spots; a uniform set of distances has none.
     width = pl.when(distance.std() > 0).then(distance.std()).otherwise(pl.max_horizontal(distance.mean(), 1.0))
     kernel = (-((distance / width) ** 2)).exp()
-    kernel = pl.when(kernel >= _THRESHOLD).then(kernel)
-    return pl.coalesce(links, kernel, pl.when(distance.is_null()).then(pl.lit(1.0)))
+    # The threshold thins out tables of all pairs. The next stop down the line stays linked, however far it is.
+    near = pl.min_horizontal(distance.rank("ordinal").over(end) for end in ("row", "column")) <= nearest
+    kernel = pl.when(near).then(pl.max_horizontal(kernel, _THRESHOLD)).when(kernel >= _THRESHOLD).then(kernel)
+    return pl.coalesce("weight", kernel, pl.when(distance.is_null()).then(pl.lit(1.0)))
 
 
 def _matrix(rows: np.ndarray, columns: np.ndarray, weights: np.ndarray, n: int) -> csr_array:

@@ -20,7 +20,7 @@ import polars as pl
 from mtgpt.panel.panel import TRAINING_SHARE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from mtgpt.contracts.variables import Variable
 
@@ -71,32 +71,6 @@ def survey(observations: pl.LazyFrame, step_s: int) -> pl.DataFrame:
         )
         .sort("variable", "spot_id", "source_id")
         .collect(engine="streaming")
-    )
-
-
-def covers(found: pl.DataFrame, vocabulary: Mapping[str, Variable]) -> pl.DataFrame:
-    """The time that sources without explicit zeros cover with their counted variables.
-
-    A source that reports zeros for a variable says by leaving a row out that it does not know. One that never does
-    covers the span in which *all* its counted variables have rows: trips that start before midnight and end after it
-    leave a few arrivals on a day that nobody measured.
-
-    Args:
-        found: From :func:`survey`, of all variables.
-        vocabulary: Variables by name.
-
-    Returns:
-        source_id, variable, first, last (epoch seconds).
-    """
-    counted = [name for name, variable in vocabulary.items() if variable.counted]
-    return (
-        found.filter(pl.col("variable").is_in(counted))
-        .group_by("source_id", "variable")
-        .agg(pl.col("first").min(), pl.col("last").max(), pl.col("zeros").sum())
-        .filter(pl.col("zeros") == 0)
-        .with_columns(pl.col("first").max().over("source_id"), pl.col("last").min().over("source_id"))
-        .select("source_id", "variable", "first", "last")
-        .sort("source_id", "variable")
     )
 
 

@@ -137,6 +137,38 @@ def test_trips_that_end_after_the_last_covered_day_do_not_make_a_day(tmp_path):
     assert np.sum(column(panel, "arrivals@network")) == 1
 
 
+def trips_a_day(days, count, *, source="trips"):
+    return [
+        observed("a", "departures", day * 1440 + i * 1440 // count, 1, source=source)
+        for day in days
+        for i in range(count)
+    ]
+
+
+def test_a_few_stray_trips_before_the_first_and_after_the_last_day_do_not_make_days(tmp_path):
+    strays = [observed("a", "departures", m, 1, source="trips") for m in (30, 5 * 1440 + 700)]
+    panel = build(tmp_path, [*trips_a_day([1, 2, 3, 4], 48), *strays])
+    assert panel.calendar.dates.tolist() == [MONDAY.date() + timedelta(days=d) for d in (1, 2, 3, 4)]
+
+
+def test_a_day_that_has_just_begun_is_covered_as_far_as_it_goes(tmp_path):
+    panel = build(
+        tmp_path, [*trips_a_day([0, 1, 2], 48), observed("a", "departures", 3 * 1440 + 60, 1, source="trips")]
+    )
+    departures = np.array(column(panel, "departures@a"))
+    assert departures.size == 3 * 288 + 13
+    assert departures[3 * 288 :].tolist() == [*[0] * 12, 1]
+
+
+def test_a_file_that_never_came_is_missing_but_a_quiet_day_of_a_small_source_is_zero(tmp_path):
+    busy = np.array(column(build(tmp_path / "busy", trips_a_day([0, 1, 4, 5], 48)), "departures@a"))
+    assert np.isnan(busy[2 * 288 : 4 * 288]).all()
+    assert np.isfinite(busy[: 2 * 288]).all()
+    assert np.isfinite(busy[4 * 288 :]).all()
+    small = np.array(column(build(tmp_path / "small", trips_a_day([0, 1, 4, 5], 2)), "departures@a"))
+    assert np.isfinite(small).all()
+
+
 def test_a_source_that_writes_zeros_means_missing_when_it_leaves_a_row_out(tmp_path):
     data = [observed("a", "entries", 0, 0), observed("a", "entries", 5, 7), observed("a", "entries", 15, 9)]
     np.testing.assert_array_equal(column(build(tmp_path, data), "entries@a"), [0, 7, np.nan, 9])
@@ -264,5 +296,5 @@ def test_a_panel_that_cannot_be_built_is_refused_with_one_sentence(tmp_path, dat
 
 def test_a_disk_that_refuses_is_told_in_one_sentence(tmp_path):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(PanelError, match="could not be written.*Not a directory"):
+    with pytest.raises(PanelError, match=r"could not be written.*Not a directory"):
         build(tmp_path / "file" / "panels", day_of("a", "speed", float))

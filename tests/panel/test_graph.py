@@ -39,6 +39,12 @@ def test_distances_become_a_gaussian_kernel_and_far_spots_are_not_joined():
     assert graph[3, 4] == 0
 
 
+def test_the_next_stop_stays_linked_however_far_it_is():
+    line = links(*((f"s{i}", f"s{i + 1}", None, d) for i, d in enumerate([100.0, 200.0, 300.0, 5000.0])))
+    graph, _ = spot_graph(line, spots(*[None] * 5), neighbours=1)
+    assert graph[3, 4] == np.float32(0.1)
+
+
 def test_of_several_links_between_two_spots_the_strongest_counts():
     graph, _ = spot_graph(links(("s0", "s1", 0.2, None), ("s0", "s1", 0.9, None)), spots(None, None), neighbours=0)
     assert graph[0, 1] == np.float32(0.9)

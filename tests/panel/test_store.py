@@ -85,7 +85,7 @@ def test_a_write_that_fails_leaves_the_last_panel_and_nothing_half_written(tmp_p
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
-        with pytest.raises(PanelError, match="could not be written.*No space left on device"):
+        with pytest.raises(PanelError, match=r"could not be written.*No space left on device"):
             save_panel(small(2), tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == before
     assert open_panel(tmp_path).meta.panel_id == kept.meta.panel_id
@@ -96,7 +96,7 @@ def test_a_truncated_file_of_a_panel_is_refused_with_one_sentence(tmp_path, name
     place = save_panel(small(), tmp_path)
     file = place / name
     file.write_bytes(file.read_bytes()[:-200])
-    with pytest.raises(PanelError, match="the panel cannot be read.*Build it again"):
+    with pytest.raises(PanelError, match=r"the panel cannot be read.*Build it again"):
         open_panel(place)
 
 
