@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mtgpt.cli.show import console, emit, rows_table
+from mtgpt.cli.show import console, emit
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -67,13 +67,31 @@ def command(
 
 
 def _table(result: Evaluation, city: str, model: str) -> RenderableType:
-    frame = result.frame().filter(horizon_step=0).drop("horizon_step", "n", "crps")
-    rows = [
-        {k: round(v, 3) if isinstance(v, float) else v for k, v in row.items()} for row in frame.iter_rows(named=True)
-    ]
-    return rows_table(
-        rows,
-        frame.columns,
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(
         title=f"{city}, {result.part}: {result.windows} windows, average over all steps ({model})",
-        caption="mae and rmse in the variable's unit; coverage80: share of truths inside the 80 % band",
+        caption="mae, rmse in the unit given; cover80: share of truths inside the 80 % band",
+        title_justify="left",
+        caption_justify="left",
+        box=None,
     )
+    for name in ("", "mae", "rmse", "wape", "cover80"):
+        table.add_column(name, justify="left" if not name else "right", no_wrap=not name)
+    frame = result.frame().filter(horizon_step=0)
+    for (level, variable, unit), rows in frame.group_by("level", "variable", "unit", maintain_order=True):
+        table.add_row(Text(f"{level} {variable}, {unit}", "bold"))
+        best = rows["mae"].min()
+        for row in rows.iter_rows(named=True):
+            cells = [_number(row[n], 3) for n in ("mae", "rmse")] + [_percent(row[n]) for n in ("wape", "coverage80")]
+            table.add_row(Text(f"  {row['model']}"), *cells, style="green" if row["mae"] == best else None)
+    return table
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:,.{digits}f}"
+
+
+def _percent(value: float | None) -> str:
+    return "" if value is None else f"{100 * value:.1f} %"
