@@ -33,7 +33,7 @@ def _trained(context: Context, city: str, recipe: str) -> tuple[Panel, Any, floa
     started = time.monotonic()
     lake = Lake.open(here.lake)
     ingest_city(manifest, lake, settings=here)
-    panel = build_panel(manifest, lake, folder=here.panels)
+    panel = build_panel(manifest, lake, folder=here.panels / city)
     prepared = time.monotonic() - started
     shown = [0.0]
 
