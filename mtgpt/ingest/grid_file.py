@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
     from mtgpt.ingest.adapter import FeedFile
 
+# How numpy speaks of them, whether a file is mapped or read.
+_OBJECTS = re.compile("pickle|Python objects")
 _NO_VALUE = ("", "na", "n/a", "nan", "null", "none")
 _SUFFIXES = (".npz", ".npy", ".h5", ".hdf5", ".hdf", ".csv", ".txt", ".json")
 
@@ -81,7 +84,7 @@ def read_array(file: FeedFile, key: str | None) -> np.ndarray:
             return _numbers(arrays[name], f"{file.name}: {name}")
     except (ValueError, OSError, EOFError) as error:
         # numpy's own words would advise to allow pickles.
-        what = "holds Python objects, which are never loaded" if "pickle" in str(error) else "not a readable numpy file"
+        what = "holds Python objects, which are never loaded" if _OBJECTS.search(str(error)) else "not a readable numpy file"
         raise FeedError(what, where=file.name, expected="arrays of numbers") from None
 
 

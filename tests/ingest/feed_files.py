@@ -27,6 +27,7 @@ def feed_file(path: Path, role: str = DATA, name: str | None = None) -> FeedFile
 def read(
     kind: str,
     data: Path,
+    /,
     *,
     zone: str = "UTC",
     files: dict[str, Path] | None = None,
