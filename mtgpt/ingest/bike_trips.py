@@ -157,7 +157,9 @@ def _stations(trips: pl.DataFrame) -> pl.DataFrame:
         # Newer files give where the bike stood, a few metres around the station: the median is the station.
         .group_by("spot_id")
         .agg(
-            pl.col("name", "feed_id").drop_nulls().mode().sort().first(), pl.col("lon", "lat").median(), trips=pl.len()
+            pl.col("name", "feed_id").str.strip_chars().drop_nulls().mode().sort().first(),
+            pl.col("lon", "lat").median(),
+            trips=pl.len(),
         )
     )
 

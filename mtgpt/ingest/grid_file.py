@@ -84,7 +84,11 @@ def read_array(file: FeedFile, key: str | None) -> np.ndarray:
             return _numbers(arrays[name], f"{file.name}: {name}")
     except (ValueError, OSError, EOFError) as error:
         # numpy's own words would advise to allow pickles.
-        what = "holds Python objects, which are never loaded" if _OBJECTS.search(str(error)) else "not a readable numpy file"
+        what = (
+            "holds Python objects, which are never loaded"
+            if _OBJECTS.search(str(error))
+            else "not a readable numpy file"
+        )
         raise FeedError(what, where=file.name, expected="arrays of numbers") from None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from datetime import UTC, datetime
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import polars as pl
 
@@ -13,6 +13,9 @@ from mtgpt.contracts.registry import contract
 from mtgpt.contracts.verdict import Verdict, judge
 from mtgpt.ingest.adapter import DATA, Adapter, FeedContext, FeedFile
 from mtgpt.ingest.adapters import adapters
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 RECEIVED = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -38,9 +41,7 @@ def read(
     """Frames by table, chunks put together."""
     adapter: Adapter = adapters()[kind]
     context = FeedContext(city_id="town", time_zone=zone, source_id="feed", received_at=RECEIVED, salt=salt)
-    roles = {DATA: feed_file(data, name=name)} | {
-        role: feed_file(path, role) for role, path in (files or {}).items()
-    }
+    roles = {DATA: feed_file(data, name=name)} | {role: feed_file(path, role) for role, path in (files or {}).items()}
     frames: dict[str, list[pl.DataFrame]] = {}
     for chunk in adapter.read(roles, adapter.Options.model_validate_json(json.dumps(options)), context):
         assert chunk.frame.height <= 1_000_000 + 20_000

@@ -37,7 +37,10 @@ def old(folder):
 
 
 def test_both_schemas_give_the_same_shape_of_trip(tmp_path):
-    one, two = (judged("trip", read("bike_trips", path, zone=NEW_YORK)["trip"]).good for path in (old(tmp_path), bikes(tmp_path, NEW)))
+    one, two = (
+        judged("trip", read("bike_trips", path, zone=NEW_YORK)["trip"]).good
+        for path in (old(tmp_path), bikes(tmp_path, NEW))
+    )
     columns = ["mode", "start_time", "end_time", "from_spot", "to_spot"]
     assert one.select(columns).rows() == [
         ("bike", datetime(2021, 1, 1, 20, 35, 2, 82_000, tzinfo=UTC), datetime(2021, 1, 1, 20, 37, 24, 136_000, tzinfo=UTC), "exchange-place", "harborside-north")
@@ -66,7 +69,17 @@ def test_nothing_of_the_rider_leaves_the_adapter_not_even_in_quarantine(tmp_path
     verdict = judged("trip", frames["trip"])
     assert verdict.bad.height >= 1
     everything = str([frame.rows() for frame in frames.values()]) + str(verdict.bad.rows())
-    for fact in ("1963", "Subscriber", "member", "casual", "29677", "121DD7DD23CB1335", "FD73FB85F008349D", "birth", "gender"):
+    for fact in (
+        "1963",
+        "Subscriber",
+        "member",
+        "casual",
+        "29677",
+        "121DD7DD23CB1335",
+        "FD73FB85F008349D",
+        "birth",
+        "gender",
+    ):
         assert fact not in everything
 
 
@@ -87,7 +100,9 @@ def test_a_quarantined_row_shows_rounded_places_only(tmp_path):
 def test_a_station_lies_at_the_median_of_where_its_bikes_stood(tmp_path):
     spot = judged("spot", read("bike_trips", bikes(tmp_path, NEW + DOCKLESS), zone=NEW_YORK)["spot"]).good
     at = spot.filter(pl.col("spot_id") == "exchange-place")
-    assert at.select("name", "lon", "lat", "kind", "mode").rows() == [("Exchange Place", -74.0334, 40.7162, "dock", "bike")]
+    assert at.select("name", "lon", "lat", "kind", "mode").rows() == [
+        ("Exchange Place", -74.0334, 40.7162, "dock", "bike")
+    ]
 
 
 @pytest.mark.parametrize(
@@ -100,7 +115,9 @@ def test_a_station_lies_at_the_median_of_where_its_bikes_stood(tmp_path):
     ],
 )
 def test_a_faulty_row_is_quarantined_by_its_rule_and_its_neighbours_are_not(tmp_path, find, put, rule):
-    verdict = judged("trip", read("bike_trips", bikes(tmp_path, NEW.replace(find, put) + DOCKLESS), zone=NEW_YORK)["trip"])
+    verdict = judged(
+        "trip", read("bike_trips", bikes(tmp_path, NEW.replace(find, put) + DOCKLESS), zone=NEW_YORK)["trip"]
+    )
     assert (verdict.good.height, verdict.bad["rule_id"].to_list()) == (1, [rule])
 
 

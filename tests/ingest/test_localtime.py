@@ -1,3 +1,5 @@
+# ruff: noqa: DTZ001 - a feed's local times are naive
+
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
@@ -10,7 +12,14 @@ from hypothesis import strategies as st
 
 from mtgpt.ingest.localtime import clock_to_utc, journey_to_utc, to_utc
 
-ZONES = ("America/New_York", "Australia/Melbourne", "Europe/Vienna", "Asia/Shanghai", "America/Sao_Paulo", "Australia/Lord_Howe")
+ZONES = (
+    "America/New_York",
+    "Australia/Melbourne",
+    "Europe/Vienna",
+    "Asia/Shanghai",
+    "America/Sao_Paulo",
+    "Australia/Lord_Howe",
+)
 
 
 def clock(texts: list[str], zone: str) -> list[str | None]:

@@ -53,7 +53,9 @@ def test_channels_of_the_pems_sets_become_variables_and_counts_become_rates(tmp_
         "variable": ["flow", "occupancy", "speed"],
         "unit": {"flow": "veh/interval", "occupancy": "%", "speed": "mph"},
     }
-    good = judged("observation", read("matrix", npz(tmp_path, values), start="2016-07-01", **options)["observation"]).good
+    good = judged(
+        "observation", read("matrix", npz(tmp_path, values), start="2016-07-01", **options)["observation"]
+    ).good
     means = dict(good.group_by("variable").agg(pl.col("value").mean()).iter_rows())
     assert means == pytest.approx({"flow": 360.0, "occupancy": 0.05, "speed": 96.56064}, rel=1e-6)
 
@@ -95,7 +97,9 @@ def test_steps_in_the_skipped_hour_are_marked_and_nothing_else(tmp_path):
 
 def test_missing_markers_and_nan_have_no_row_and_infinity_is_quarantined(tmp_path):
     values = np.array([[0.0, 50.0, np.nan], [51.0, np.inf, 52.0]])
-    verdict = judged("observation", read("matrix", npz(tmp_path, values), start="2012-03-01", missing=[0.0], **ROAD)["observation"])
+    verdict = judged(
+        "observation", read("matrix", npz(tmp_path, values), start="2012-03-01", missing=[0.0], **ROAD)["observation"]
+    )
     assert verdict.good["value"].to_list() == [50.0, 51.0, 52.0]
     assert verdict.bad["rule_id"].to_list() == ["number_not_finite"]
 
@@ -205,9 +209,7 @@ def test_a_transposed_csv_without_header_has_a_line_per_station(tmp_path):
 @pytest.mark.parametrize("transpose", [False, True])
 def test_a_cell_that_is_no_number_costs_one_row(tmp_path, transpose):
     text = "1,2\nx,4\n5,NA\n"
-    frames = read(
-        "matrix", csv_file(tmp_path, text), start="2016-02-29", header=False, transpose=transpose, **ROAD
-    )
+    frames = read("matrix", csv_file(tmp_path, text), start="2016-02-29", header=False, transpose=transpose, **ROAD)
     verdict = judged("observation", frames["observation"])
     assert sorted(verdict.good["value"]) == [1, 2, 4, 5]
     assert verdict.bad["rule_id"].to_list() == ["number_unreadable"]
@@ -266,7 +268,13 @@ def test_an_unknown_unit_lists_those_that_would_do(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"hours": ["05:00", "05:02"]}, {"start": "2024-01-01", "time": "t"}, {"start": "2024-01-01T00:00Z"}, {"mod": "road"}]
+    "wrong",
+    [
+        {"hours": ["05:00", "05:02"]},
+        {"start": "2024-01-01", "time": "t"},
+        {"start": "2024-01-01T00:00Z"},
+        {"mod": "road"},
+    ],
 )
 def test_options_that_contradict_themselves_are_refused(wrong):
     with pytest.raises(ValidationError):
@@ -278,7 +286,18 @@ EDGES = {("0", "1", 0.5), ("1", "0", 0.2), ("1", "2", 0.9)}
 
 
 def adjacency_file(folder, form: str):
-    path = folder / {"npy": "a.npy", "dense npz": "a.npz", "sparse npz": "a.npz", "csv": "a.csv", "list": "a.csv", "named list": "a.csv", "labelled": "a.csv"}[form]
+    path = (
+        folder
+        / {
+            "npy": "a.npy",
+            "dense npz": "a.npz",
+            "sparse npz": "a.npz",
+            "csv": "a.csv",
+            "list": "a.csv",
+            "named list": "a.csv",
+            "labelled": "a.csv",
+        }[form]
+    )
     match form:
         case "npy":
             np.save(path, ADJACENCY)
@@ -312,7 +331,9 @@ def test_every_published_form_of_an_adjacency_gives_the_same_links(tmp_path, for
 
 def test_only_the_heaviest_links_are_kept_on_request(tmp_path):
     files = {"adjacency": adjacency_file(tmp_path, "npy")}
-    frames = read("matrix", npz(tmp_path, np.ones((2, 3))), files=files, start="2024-01-01", most_links=1, min_weight=0.3, **ROAD)
+    frames = read(
+        "matrix", npz(tmp_path, np.ones((2, 3))), files=files, start="2024-01-01", most_links=1, min_weight=0.3, **ROAD
+    )
     assert set(frames["link"].select("from_spot", "to_spot").rows()) == {("0", "1"), ("1", "2")}
 
 
@@ -323,29 +344,55 @@ def test_distances_give_lengths_to_weighted_links_and_nearest_links_of_their_own
     options = ROAD | {"start": "2024-01-01", "distance_unit": "km"}
     path = npz(tmp_path, np.ones((2, 3)))
     weighted = read("matrix", path, files=files, **options)["link"]
-    assert set(weighted.select("from_spot", "to_spot", "distance_m").rows()) == {("0", "1", 1000.0), ("1", "0", 1000.0), ("1", "2", 2000.0)}
+    assert set(weighted.select("from_spot", "to_spot", "distance_m").rows()) == {
+        ("0", "1", 1000.0),
+        ("1", "0", 1000.0),
+        ("1", "2", 2000.0),
+    }
     nearest = read("matrix", path, files={"distances": files["distances"]}, nearest=1, **options)["link"]
-    assert nearest.select("from_spot", "to_spot", "kind").rows() == [("0", "1", "proximity"), ("1", "0", "proximity"), ("2", "1", "proximity")]
+    assert nearest.select("from_spot", "to_spot", "kind").rows() == [
+        ("0", "1", "proximity"),
+        ("1", "0", "proximity"),
+        ("2", "1", "proximity"),
+    ]
 
 
 def test_a_matrix_of_another_size_names_both_sizes(tmp_path):
     np.save(tmp_path / "a.npy", np.ones((4, 4)))
     with pytest.raises(FeedError, match=r"got 4 × 4, expected 3 × 3"):
-        read("matrix", npz(tmp_path, np.ones((2, 3))), files={"adjacency": tmp_path / "a.npy"}, start="2024-01-01", **ROAD)
+        read(
+            "matrix",
+            npz(tmp_path, np.ones((2, 3))),
+            files={"adjacency": tmp_path / "a.npy"},
+            start="2024-01-01",
+            **ROAD,
+        )
 
 
 def test_a_sparse_matrix_that_claims_a_huge_shape_is_refused(tmp_path):
     path = tmp_path / "a.npz"
-    np.savez(path, data=np.ones(1), indices=np.zeros(1, "i4"), indptr=np.array([0, 1], "i4"), shape=np.array([10**7, 10**7]), format=b"csr")
+    np.savez(
+        path,
+        data=np.ones(1),
+        indices=np.zeros(1, "i4"),
+        indptr=np.array([0, 1], "i4"),
+        shape=np.array([10**7, 10**7]),
+        format=b"csr",
+    )
     with pytest.raises(FeedError, match="not a square matrix of places"):
         read("matrix", npz(tmp_path, np.ones((2, 3))), files={"adjacency": path}, start="2024-01-01", **ROAD)
 
 
-@pytest.mark.parametrize("text", ["index,sensor_id,latitude,longitude\n0,b,48.2,16.3\n1,a,48.1,16.4\n", "b,48.2,16.3\na,48.1,16.4\n"])
+@pytest.mark.parametrize(
+    "text", ["index,sensor_id,latitude,longitude\n0,b,48.2,16.3\n1,a,48.1,16.4\n", "b,48.2,16.3\na,48.1,16.4\n"]
+)
 def test_locations_find_their_sensors_by_id_with_or_without_a_header(tmp_path, text):
     files = {"locations": csv_file(tmp_path, text, "places.csv")}
     frames = read("matrix", csv_file(tmp_path, "a,b\n1,2\n"), files=files, start="2024-01-01", **ROAD)
-    assert judged("spot", frames["spot"]).good.select("spot_id", "lat", "lon").rows() == [("a", 48.1, 16.4), ("b", 48.2, 16.3)]
+    assert judged("spot", frames["spot"]).good.select("spot_id", "lat", "lon").rows() == [
+        ("a", 48.1, 16.4),
+        ("b", 48.2, 16.3),
+    ]
 
 
 def node_link(folder, **change):
@@ -357,7 +404,14 @@ def node_link(folder, **change):
 
 
 NODES = {"id": "stop", "values": "n", "lon": "x", "lat": "y", "links": "links"}
-BUS = {"variable": "boardings", "mode": "bus", "kind": "stop", "interval_s": 3600, "start": "2020-10-01", "nodes": NODES}
+BUS = {
+    "variable": "boardings",
+    "mode": "bus",
+    "kind": "stop",
+    "interval_s": 3600,
+    "start": "2020-10-01",
+    "nodes": NODES,
+}
 
 
 def test_node_link_json_gives_places_in_degrees_links_in_metres_and_counts(tmp_path):

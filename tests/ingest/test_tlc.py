@@ -1,3 +1,5 @@
+# ruff: noqa: DTZ001 - a feed's local times are naive
+
 from __future__ import annotations
 
 import gzip
