@@ -200,12 +200,20 @@ def read_csv_grid(file: FeedFile, *, header: bool, time: Sequence[str], separato
 
 
 def _width(data: bytes, separator: str, where: str) -> int:
-    lines = data.rstrip().split(b"\n", 1)
-    width = lines[0].count(separator.encode()) + 1
-    last = data.rstrip()[data.rstrip().rfind(b"\n") + 1 :]
-    # polars fills up short lines; a download that broke off inside the last line must not pass for missing values.
-    if (short := last.count(separator.encode()) + 1) != width:
-        raise FeedError("the last line is cut off", where=where, got=f"{short} cells", expected=f"{width} cells")
+    comma = separator.encode()
+    body = data.strip(b"\r\n")
+    width = body.split(b"\n", 1)[0].count(comma) + 1
+    # polars fills up short lines, so a broken-off download or a lost cell would pass for missing values. Counting is
+    # quick; only a file that does not add up is looked at line by line.
+    if b'"' not in body and body.count(comma) != (width - 1) * (body.count(b"\n") + 1):
+        for number, line in enumerate(body.split(b"\n"), start=1):
+            if line.strip() and (cells := line.count(comma) + 1) != width:
+                raise FeedError(
+                    f"line {number} is not as long as the first",
+                    where=where,
+                    got=f"{cells} cells",
+                    expected=f"{width} cells",
+                )
     return width
 
 

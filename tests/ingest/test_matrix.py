@@ -230,7 +230,9 @@ def test_a_time_that_cannot_be_read_is_marked_and_shown(tmp_path):
     [
         ("", "the file is empty"),
         ("a,b\n", "the file has no steps"),
-        ("a,b\n1,2\n3", "the last line is cut off"),
+        ("a,b\n1,2\n3", "line 3 is not as long as the first .got 1 cells, expected 2 cells"),
+        ("a,b\n1,2\n3\n4,5\n", "line 3 is not as long as the first"),
+        ("a,b\n1,2,3\n4,5\n", "line 2 is not as long as the first"),
         ("a,a\n1,2\n", "a place stands twice"),
     ],
 )
