@@ -25,7 +25,7 @@ from mtgpt.lake.reading import Judged
 from mtgpt.lake.staging import Staging, workspace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from mtgpt.lake.batch import BatchResult
     from mtgpt.lake.lake import Lake
@@ -34,6 +34,8 @@ KIND = "trip_counts"
 VERSION = 1
 _TRIP = "trip"
 _OBSERVATION = "observation"
+# A history of more trips than this is counted month by month, so that memory grows with a month and not with it.
+_AT_ONCE = 5_000_000
 _ENDS = (("departures", "from_spot", "start_time"), ("arrivals", "to_spot", "end_time"))
 
 
@@ -120,8 +122,9 @@ def derive_trip_counts(
         predicate = f"city_id = '{city_id}' AND source_id = '{_source(mode)}'"
         if books.counted:
             predicate += f" AND time_start >= '{window.start.isoformat()}' AND time_start < '{window.end.isoformat()}'"
-        months = _by_month(trips.filter(pl.col("mode") == mode), window, interval_s)
-        results.append(_derive(lake, months, batch, predicate))
+        parts = [window] if sum(books.landed.values()) <= _AT_ONCE else window.months()
+        counts = _counts(trips.filter(pl.col("mode") == mode), parts, interval_s)
+        results.append(_derive(lake, counts, batch, predicate))
     return results
 
 
@@ -161,20 +164,19 @@ def trip_counts(trips: pl.LazyFrame, window: Window, interval_s: int) -> pl.Lazy
     return pl.concat(sides)
 
 
-def _by_month(trips: pl.LazyFrame, window: Window, interval_s: int) -> Iterator[pl.DataFrame]:
-    # Month by month, so that memory grows with a month's counts and not with the history.
-    for month in window.months():
+def _counts(trips: pl.LazyFrame, parts: Iterable[Window], interval_s: int) -> Iterator[pl.DataFrame]:
+    for part in parts:
         with refusals(_TRIP):
-            counts = trip_counts(trips, month, interval_s).collect(engine="streaming")
+            counts = trip_counts(trips, part, interval_s).collect(engine="streaming")
         if counts.height:
-            yield counts.sort("time_start", "variable", "spot_id")
+            yield counts.sort("time_start")
 
 
-def _derive(lake: Lake, months: Iterator[pl.DataFrame], batch: Batch, predicate: str) -> BatchResult:
+def _derive(lake: Lake, parts: Iterable[pl.DataFrame], batch: Batch, predicate: str) -> BatchResult:
     started = time.monotonic()
     with workspace(lake.staging) as folder:
         judged = Judged(staged=Staging(folder=folder))
-        for counts in months:
+        for counts in parts:
             judged.take(Chunk(table=_OBSERVATION, frame=counts), batch, lake)
         result = land(batch, judged, lake, landing=Landing(replace={_OBSERVATION: predicate}))
     return replace(result, seconds=time.monotonic() - started)
@@ -184,7 +186,7 @@ def _batch(city_id: str, mode: str, pending: dict[str, int], facts: dict[str, An
     # The one before is part of the name: counting again after the interval went to 900 s and back is a new batch.
     text = json.dumps([KIND, VERSION, city_id, mode, facts, sorted(pending), previous], sort_keys=True)
     files = [
-        FeedFile(role=_TRIP, path=Path(name), name=f"trips of batch {name[:12]}", sha256=name, size=rows)
+        FeedFile(role=_TRIP, path=Path(name), name=f"trips per {facts['interval_s']} s", sha256=name, size=rows)
         for name, rows in pending.items()
     ]
     return Batch(

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import polars as pl
 
@@ -20,20 +23,27 @@ from mtgpt.ingest.manifest import source_options
 from mtgpt.ingest.pull import pull
 from mtgpt.lake.batch import SOURCE_ROLE, Batch, batch_id
 from mtgpt.lake.derive import derive_trip_counts
+from mtgpt.lake.disk import refusals
 from mtgpt.lake.lake import BATCH
 from mtgpt.lake.landing import known_result, land
 from mtgpt.lake.reading import read_batch
 from mtgpt.lake.staging import Staging, workspace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from pydantic import BaseModel
+
     from mtgpt.ingest.adapter import Adapter
+    from mtgpt.ingest.locate import BatchLocation
     from mtgpt.ingest.manifest import CityManifest, Source
     from mtgpt.lake.batch import BatchResult
     from mtgpt.lake.lake import Lake
+    from mtgpt.lake.reading import Judged
     from mtgpt.settings import Settings
+
+_T = TypeVar("_T")
 
 
 def ingest_city(
@@ -105,6 +115,15 @@ class _Arrived:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class _Read:
+    """A batch that was read and judged; ``judged`` is None where the ledger has it already."""
+
+    batch: Batch
+    judged: Judged | None
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Intake:
     """One source's intake."""
 
@@ -119,39 +138,56 @@ class _Intake:
     pulled: dict[str, _Arrived] = field(default_factory=dict)
 
     def batches(self) -> Iterator[BatchResult]:
-        """Ingests the source's batches one by one."""
-        adapter = self.adapter
-        options = source_options(self.source, adapter)
-        for location in locate(self.manifest, self.source, self.settings):
+        """Ingests the source's batches one by one; the next one is read while one is written."""
+        with closing(_one_ahead(self._read())) as read:
+            for one in read:
+                started = time.monotonic()
+                if one.judged is None:
+                    result = known_result(one.batch.batch_id, self.lake)
+                else:
+                    self.say(f"{self.source.id}: {one.batch.files[0].name}: writing {one.judged.rows:,} rows")
+                    result = land(one.batch, one.judged, self.lake)
+                yield dataclasses.replace(result, seconds=one.seconds + time.monotonic() - started)
+
+    def _read(self) -> Iterator[_Read]:
+        options = source_options(self.source, self.adapter)
+        recipe = self._recipe(options)
+        for index, location in enumerate(locate(self.manifest, self.source, self.settings)):
             started = time.monotonic()
-            arrived = [self._fetch(role, at) for role, at in location.files.items()]
-            batch = Batch(
-                batch_id=batch_id(
-                    city_id=self.manifest.city,
-                    source_id=self.source.id,
-                    kind=adapter.kind,
-                    adapter_version=adapter.version,
-                    options=options.model_dump(mode="json"),
-                    files=[(one.file.role, one.file.sha256) for one in arrived],
-                ),
+            batch = self._batch(location, options, recipe)
+            judged = None
+            if not self._is_known(batch):
+                folder = self.folder / str(index)
+                with refusals(folder):
+                    folder.mkdir()
+                judged = self._judge(batch, options, folder)
+            yield _Read(batch=batch, judged=judged, seconds=time.monotonic() - started)
+
+    def _batch(self, location: BatchLocation, options: BaseModel, recipe: FeedFile) -> Batch:
+        arrived = [self._fetch(role, at) for role, at in location.files.items()]
+        return Batch(
+            batch_id=batch_id(
                 city_id=self.manifest.city,
                 source_id=self.source.id,
-                kind=adapter.kind,
-                adapter_version=adapter.version,
-                received_at=datetime.now(UTC),
-                files=(*(one.file for one in arrived), self._recipe(options)),
-                facts={one.file.role: one.facts for one in arrived},
-            )
-            result = self._known(batch) or self._land(batch, options)
-            yield dataclasses.replace(result, seconds=time.monotonic() - started)
+                kind=self.adapter.kind,
+                adapter_version=self.adapter.version,
+                options=options.model_dump(mode="json"),
+                files=[(one.file.role, one.file.sha256) for one in arrived],
+            ),
+            city_id=self.manifest.city,
+            source_id=self.source.id,
+            kind=self.adapter.kind,
+            adapter_version=self.adapter.version,
+            received_at=datetime.now(UTC),
+            files=(*(one.file for one in arrived), recipe),
+            facts={one.file.role: one.facts for one in arrived},
+        )
 
-    def _known(self, batch: Batch) -> BatchResult | None:
+    def _is_known(self, batch: Batch) -> bool:
         ledger = self.lake.table(BATCH)
-        if not ledger.exists or ledger.appended(ledger.open(), batch.batch_id) is None:
-            return None
-        return known_result(batch.batch_id, self.lake)
+        return ledger.exists and ledger.appended(ledger.open(), batch.batch_id) is not None
 
-    def _land(self, batch: Batch, options: Any) -> BatchResult:
+    def _judge(self, batch: Batch, options: BaseModel, folder: Path) -> Judged:
         context = FeedContext(
             city_id=batch.city_id,
             time_zone=self.manifest.time_zone,
@@ -159,10 +195,8 @@ class _Intake:
             received_at=batch.received_at,
             salt=self.settings.salt.get_secret_value().encode(),
         )
-        staged = Staging(folder=self.folder)
-        judged = read_batch(self.adapter, options, batch, self.lake, context=context, staged=staged, progress=self.say)
-        self.say(f"{self.source.id}: {batch.files[0].name}: writing {judged.rows:,} rows")
-        return land(batch, judged, self.lake)
+        staged = Staging(folder=folder)
+        return read_batch(self.adapter, options, batch, self.lake, context=context, staged=staged, progress=self.say)
 
     def _fetch(self, role: str, location: str) -> _Arrived:
         # A further file that belongs to every batch of the source is pulled once.
@@ -189,7 +223,7 @@ class _Intake:
         self.pulled[location] = _Arrived(file=file, facts=facts)
         return self.pulled[location]
 
-    def _recipe(self, options: Any) -> FeedFile:
+    def _recipe(self, options: BaseModel) -> FeedFile:
         """What a replay has to know, as a raw file of its own: the manifest may have changed or gone by then."""
         text = json.dumps(
             {
@@ -202,11 +236,22 @@ class _Intake:
             sort_keys=True,
         )
         path = self.folder / "source.json"
-        path.write_text(text, "utf-8")
-        sha256 = self.lake.bronze.put(path, move=False, scratch=self.folder)
+        with refusals(path):
+            path.write_text(text, "utf-8")
+        sha256 = hashlib.sha256(text.encode()).hexdigest()
+        self.lake.bronze.put(path, sha256=sha256, move=True)
         return FeedFile(
             role=SOURCE_ROLE, path=self.lake.bronze.path(sha256), name=path.name, sha256=sha256, size=len(text.encode())
         )
+
+
+def _one_ahead(items: Iterator[_T]) -> Generator[_T]:
+    """The same items, the next of which is made in a thread while one is worked on."""
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        made = pool.submit(next, items, None)
+        while (item := made.result()) is not None:
+            made = pool.submit(next, items, None)
+            yield item
 
 
 def _last(lake: Lake, city_id: str, source_id: str, location: str) -> dict[str, Any] | None:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from mtgpt.lake.table import Table
 
 _ORDER = ("spot", "link")
+_SHORT = 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,26 +106,39 @@ def _begun(batch: Batch, tables: list[str], lake: Lake) -> bool:
 def _append(name: str, batch: Batch, judged: Judged, lake: Lake, landing: Landing) -> TableCounts:
     table = lake.table(name)
     delta = table.open_or_create()
-    staged = judged.staged
-    done = table.appended(delta, batch.batch_id)
     replace = landing.replace.get(name)
-    version = delta.version()
+    done = table.appended(delta, batch.batch_id)
     if done is None:
-        if replace is None:
-            drop_known(table, delta, staged, city_id=batch.city_id, received_at=batch.received_at)
-        done = staged.rows(name)
-        if done or replace is not None:
-            version = _commit(table, delta, batch, judged, replace)
-    return _counts(judged, name, good=done, version=version if done else None)
+        done = _append_new(table, delta, batch, judged, replace, transaction=batch.batch_id)
+    elif replace is None:
+        # A killed run got this far. If the contract was mended since, it left out rows that are good by now.
+        again = f"{batch.batch_id}/{table.contract.sha256[:_SHORT]}"
+        more = table.appended(delta, again)
+        done += more if more is not None else _append_new(table, delta, batch, judged, None, transaction=again)
+    return _counts(judged, name, good=done, version=delta.version() if done else None)
 
 
-def _commit(table: Table, delta: DeltaTable, batch: Batch, judged: Judged, replace: str | None) -> int:
+def _append_new(
+    table: Table, delta: DeltaTable, batch: Batch, judged: Judged, replace: str | None, *, transaction: str
+) -> int:
+    if replace is None:
+        drop_known(table, delta, judged.staged, city_id=batch.city_id, received_at=batch.received_at)
+    rows = judged.staged.rows(table.name)
+    if rows or replace is not None:
+        _commit(table, delta, batch, judged, replace, transaction=transaction)
+    return rows
+
+
+def _commit(
+    table: Table, delta: DeltaTable, batch: Batch, judged: Judged, replace: str | None, *, transaction: str
+) -> None:
     staged = judged.staged
-    return table.commit(
+    whole = staged.in_memory(table.name)
+    table.commit(
         delta,
-        batches(staged.frames(table.name), table.contract),
+        batches(staged.frames(table.name), table.contract) if whole is None else whole,
         count=staged.rows(table.name),
-        transaction=batch.batch_id,
+        transaction=transaction,
         facts={"city": batch.city_id, "source": batch.source_id, "batch": batch.batch_id},
         replace=replace,
     )
@@ -133,7 +147,8 @@ def _commit(table: Table, delta: DeltaTable, batch: Batch, judged: Judged, repla
 def _counts(judged: Judged, name: str, *, good: int | None = None, version: int | None = None) -> TableCounts:
     found = judged.counts.get(name)
     rows, bad = (found.rows, found.bad) if found is not None else (0, 0)
-    good = judged.staged.rows(name) if good is None else good
+    # More than that can only have landed before a contract was tightened between a kill and now.
+    good = min(judged.staged.rows(name) if good is None else good, rows - bad)
     start, end = judged.staged.span(name)
     return TableCounts(
         rows_in=rows, good=good, quarantined=bad, duplicate=rows - bad - good, version=version, start=start, end=end
@@ -141,15 +156,19 @@ def _counts(judged: Judged, name: str, *, good: int | None = None, version: int 
 
 
 def _quarantine(batch: Batch, judged: Judged, lake: Lake, landing: Landing) -> None:
-    staged = judged.staged
-    if not staged.rows(QUARANTINE) and landing.replayed is None:
-        return
+    refused = judged.staged.rows(QUARANTINE)
     table = lake.table(QUARANTINE)
-    delta = table.open_or_create()
-    if table.appended(delta, batch.batch_id) is not None:
+    if not refused and landing.replayed is None and not table.exists:
         return
+    delta = table.open_or_create()
+    done = table.appended(delta, batch.batch_id)
     if landing.replayed is None:
-        _commit(table, delta, batch, judged, None)
+        if (done or 0) != refused:
+            # Where a killed run refused other rows, because a contract was mended since, these take their place.
+            replace = None if done is None else f"batch_id = '{batch.batch_id}'"
+            _commit(table, delta, batch, judged, replace, transaction=batch.batch_id)
+        return
+    if done is not None:
         return
     original = landing.replayed["batch_id"]
     rows = _judged_again(judged, table.scan(version=delta.version()), batch, original)

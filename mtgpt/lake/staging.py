@@ -122,6 +122,13 @@ class Staging:
         for piece in self.pieces(table):
             yield piece.read()
 
+    def in_memory(self, table: str) -> pl.DataFrame | None:
+        """The table's rows as one frame, without a copy, where none of them lies in a file."""
+        frames = [piece.frame for piece in self.pieces(table)]
+        if not frames or any(frame is None for frame in frames):
+            return None
+        return pl.concat([frame for frame in frames if frame is not None], rechunk=False)
+
     def add(self, table: str, frame: pl.DataFrame, *, time_column: str | None = None) -> None:
         """Adds rows.
 

@@ -229,27 +229,35 @@ class Table:
     def _sync(self, table: DeltaTable, *, since: int = -1) -> None:
         # Delta renames files into place but leaves them in the kernel's cache; acknowledged must mean on the disk.
         log = self.path / "_delta_log"
-        folders = {log, self.path}
-        for version in range(since + 1, (table.version() or 0) + 1):
+        added: list[Path] = []
+        for version in range(since + 1, table.version() + 1):
             entry = log / f"{version:020d}.json"
-            sync_file(entry)
-            for line in entry.read_bytes().splitlines():
-                added = json.loads(line).get("add")
-                if added is not None:
-                    file = self.path / unquoted(added["path"])
-                    sync_file(file)
-                    folders.update((file.parent, *file.parents[1 : len(file.relative_to(self.path).parts) - 1]))
-        for folder in folders:
+            lines = (json.loads(line) for line in entry.read_bytes().splitlines())
+            added += [self.path / unquoted(line["add"]["path"]) for line in lines if "add" in line]
+            checkpoint = entry.with_suffix(".checkpoint.parquet")
+            for file in (entry, checkpoint, log / "_last_checkpoint") if checkpoint.exists() else (entry,):
+                sync_file(file)
+        folders = {file.parent for file in added}
+        for folder in tuple(folders):
+            if folder != self.path and len(list(folder.iterdir())) <= len(added):
+                # A partition's first file: the names of its folders are new too.
+                folders.update(parent for parent in folder.parents if parent.is_relative_to(self.path))
+        if since < 0:
+            folders.update((self.path, self.path.parent))
+        for file in added:
+            sync_file(file)
+        for folder in (*folders, log):
             sync_folder(folder)
 
 
 def batches(frames: Iterable[pl.DataFrame], contract: Contract) -> pa.RecordBatchReader:
     """A stream of Arrow batches from frames that need not all be in memory at once."""
-    schema = pl.DataFrame(schema=contract.polars_schema).to_arrow(compat_level=pl.CompatLevel.oldest()).schema
+    schema = pl.DataFrame(schema=contract.polars_schema).to_arrow().schema
 
     def stream() -> Iterable[pa.RecordBatch]:
         for frame in frames:
-            yield from frame.to_arrow(compat_level=pl.CompatLevel.oldest()).to_batches(max_chunksize=1 << 18)
+            # Polars's own texts (views) are handed over as they are: no copy.
+            yield from frame.to_arrow().cast(schema).to_batches()
 
     return pa.RecordBatchReader.from_batches(schema, stream())
 
