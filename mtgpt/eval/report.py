@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from mtgpt.eval.report_fans import fans
-from mtgpt.eval.report_html import Html, el, join, number
+from mtgpt.eval.report_html import Html, count, el, join, number
 from mtgpt.eval.report_map import maps
 from mtgpt.eval.report_scores import best_rule, model_name, score_cards
 from mtgpt.eval.report_tables import ledger_table, provenance_table, quarantine_table, timing_table
@@ -33,7 +33,7 @@ _DATA = (
 )
 _SCORES = (
     "Measured on days that the model did not see in training, beside simple rules that anybody could use instead. "
-    "Of the outcomes, 80 % should fall into the 80 % band: much less is too sure of itself, much more is too vague."
+    "Of the outcomes, 80% should fall into the 80% band: much less is too sure of itself, much more is too vague."
 )
 _PLACES = {"dock": "bike stations", "approach": "approaches", "detector": "road detectors"}
 
@@ -69,7 +69,7 @@ def write_report(
     sections = [
         *_forecast_sections(panel, shown),
         ("scores", "How good are such forecasts?", _scores(scores, panel)),
-        ("data", "What came in", [el("p", _DATA), ledger_table(ledger), quarantine_table(quarantine)]),
+        ("data", "What came in", [el("p", _DATA), _card(ledger_table(ledger)), _card(quarantine_table(quarantine))]),
         ("provenance", "Where the numbers come from", [_origins(panel, shown, timings)]),
     ]
     main = el("main", [el("section", el("h2", title), body, id=anchor) for anchor, title, body in sections])
@@ -95,19 +95,19 @@ def _heading(manifest: CityManifest, panel: Panel, scores: pl.DataFrame, content
 
 def _days_tile(panel: Panel) -> tuple[str, str]:
     first, last = (local(panel.time[i], panel.meta.time_zone) for i in (0, -1))
-    return number(panel.calendar.dates.size), f"days, {day(first)} to {day(last)}"
+    return count(panel.calendar.dates.size), f"days, {day(first)} to {day(last)}"
 
 
 def _places_tile(panel: Panel) -> tuple[str, str]:
     spots = panel.series.filter(pl.col("level") == "spot").unique("spot_id")
     kinds = spots.group_by("kind").len().sort("len", descending=True).rows()
     names = [_PLACES.get(str(kind), f"{kind}s") for kind, _ in kinds]
-    return " + ".join(number(n) for _, n in kinds), " and ".join(names)
+    return " + ".join(count(n) for _, n in kinds), " and ".join(names)
 
 
 def _series_tile(panel: Panel) -> tuple[str, str]:
     scales = len(set(panel.series["level"]))
-    return number(panel.n_series), f"series at {scales} scales, a value every {panel.meta.interval_s // 60} minutes"
+    return count(panel.n_series), f"series at {scales} scales, a value every {panel.meta.interval_s // 60} minutes"
 
 
 def _score_tiles(scores: pl.DataFrame) -> list[tuple[str, str]]:
@@ -121,7 +121,7 @@ def _score_tiles(scores: pl.DataFrame) -> list[tuple[str, str]]:
     return [
         (
             f"{number(ours['mae'])} {ours['unit']}",
-            f"mean error of {ours['variable']} at single spots: {abs(gain):.0f} % {word} than {rule}",
+            f"mean error of {ours['variable']} at single spots: {abs(gain):.0f}% {word} than {rule}",
         )
     ]
 
@@ -145,7 +145,12 @@ def _scores(scores: pl.DataFrame, panel: Panel) -> list[Html]:
 
 
 def _origins(panel: Panel, forecasts: Sequence[Forecast], timings: Mapping[str, float]) -> Html:
-    return el("div", provenance_table(panel, forecasts), timing_table(timings) if timings else None, class_="beside")
+    tables = [_card(provenance_table(panel, forecasts)), _card(timing_table(timings)) if timings else None]
+    return el("div", tables, class_="beside")
+
+
+def _card(content: Html) -> Html:
+    return el("div", content, class_="card")
 
 
 def _footer(manifest: CityManifest, forecasts: Sequence[Forecast]) -> Html:

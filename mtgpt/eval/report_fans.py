@@ -88,7 +88,7 @@ def _sizes(forecast: Forecast, panel: Panel) -> np.ndarray:
 
 def _card(forecast: Forecast, pick: _Pick) -> Html:
     row = forecast.series.row(pick.row, named=True)
-    name = str(row["name"] or row["series_id"])
+    name = _capital(str(row["name"] or row["series_id"]))
     at = forecast.at.astype("datetime64[s]")
     tail = slice(max(0, len(forecast.history_time) - _HISTORY_STEPS), None)
     half = forecast.interval_s / 2
@@ -97,6 +97,7 @@ def _card(forecast: Forecast, pick: _Pick) -> Html:
         history_x=(forecast.history_time[tail] - at).astype(np.float64) + half,
         history=forecast.history[pick.row, tail],
         ahead_x=(forecast.time - at).astype(np.float64) + half,
+        end=float((forecast.time[-1] - at).astype(np.float64)) + forecast.interval_s,
         median=forecast.median[pick.row],
         bands=[(coverage, low[pick.row], high[pick.row]) for coverage, low, high in ends],
         observed=None if forecast.observed is None else forecast.observed[pick.row],
@@ -112,7 +113,7 @@ def _numbers(forecast: Forecast, row: int, name: str) -> Html:
     columns = [("Median", forecast.median)]
     if 0.8 in _bands(forecast):
         low, high = forecast.band(0.8)
-        columns += [("80 % from", low), ("to", high)]
+        columns += [("80% from", low), ("to", high)]
     if forecast.observed is not None:
         columns.append(("Happened", forecast.observed))
     head = el("tr", el("th", "From", scope="col"), [el("th", what, scope="col", class_="n") for what, _ in columns])
@@ -158,6 +159,10 @@ def _describe(forecast: Forecast, row: int, name: str) -> str:
 def _bands(forecast: Forecast) -> list[float]:
     there = np.asarray(forecast.coverages)
     return [c for c in _BANDS if there.size and np.abs(there - c).min() < 1e-6]
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _key(kind: str, text: str) -> Html:

@@ -7,6 +7,7 @@ as anything but text.
 from __future__ import annotations
 
 import html
+import math
 
 _VOID = frozenset({"br", "circle", "line", "meta", "path", "polygon", "polyline", "rect"})
 
@@ -69,14 +70,23 @@ def scroll_box(content: Html, *, label: object) -> Html:
 
 
 def number(value: float | None, digits: int | None = None) -> str:
-    """``12 345``, ``63.4``, ``0.12``; an en dash for nothing."""
-    if value is None or value != value or value in (float("inf"), float("-inf")):  # noqa: PLR0124 - NaN
+    """``12,345``, ``63.4``, ``0.12``; an en dash for nothing.
+
+    Args:
+        value: Not a number, infinity and None are nothing.
+        digits: After the point; by size if None.
+    """
+    if value is None or not math.isfinite(value):
         return "–"
     if digits is None:
         size = abs(value)
-        digits = 0 if size >= 100 or float(value).is_integer() else 1 if size >= 10 else 2
-    # A narrow no-break space keeps thousands readable and together.
-    return f"{value:,.{digits}f}".replace(",", "\u202f").replace("-", "\u2212")
+        digits = 0 if size >= 100 else 1 if size >= 10 else 2
+    return f"{value:,.{digits}f}".replace("-", "\u2212")
+
+
+def count(value: int) -> str:
+    """``12,345``."""
+    return number(value, 0)
 
 
 def _cell(cell: object, *, first: bool) -> Html:

@@ -28,6 +28,7 @@ _MODELS = {
 }
 _LEVELS = {"network": "Whole city", "corridor": "Corridors", "spot": "Single spots"}
 _COLOURS = 6
+_OPEN = 2
 _FIRST = ("speed", "flow")
 
 
@@ -54,22 +55,22 @@ def best_rule(scores: pl.DataFrame) -> tuple[dict[str, Any], dict[str, Any]] | N
 
 
 def score_cards(scores: pl.DataFrame, *, interval_s: int) -> list[Html]:
-    """A card per variable: the table of all levels, and the curve of single spots."""
+    """A card per variable: the table of all levels, and a curve of each; the first two open."""
     cards = []
     names = scores["variable"].unique(maintain_order=True).to_list()
     for variable in sorted(names, key=lambda name: _FIRST.index(name) if name in _FIRST else len(_FIRST)):
         part = scores.filter(pl.col("variable") == variable)
         unit = str(part["unit"][0])
-        content = el(
-            "div", _table(part, variable, interval_s), _curve(part, variable, unit, interval_s), class_="beside"
-        )
-        cards.append(el("section", el("h3", f"{str(variable).capitalize()}, {unit}"), content, class_="card"))
+        both = (_table(part, variable, interval_s), _curves(part, variable, unit, interval_s))
+        title = el("summary", el("h3", f"{str(variable).capitalize()}, {unit}"))
+        shown = "" if len(cards) < _OPEN else None
+        cards.append(el("details", title, el("div", both, class_="beside"), class_="card", open=shown))
     return cards
 
 
 def _table(part: pl.DataFrame, variable: str, interval_s: int) -> Html:
     steps = _shown_steps(part)
-    head = ["Model", *(span(step * interval_s) for step in steps), "Average", "RMSE", "WAPE", "80 % band holds"]
+    head = ["Model", *(span(step * interval_s) for step in steps), "Average", "RMSE", "WAPE", "In 80% band"]
     bodies = []
     for level in [name for name in _LEVELS if name in part["level"]]:
         at_level = part.filter(pl.col("level") == level)
@@ -92,29 +93,30 @@ def _line(model: str, rows: Mapping[int, dict[str, Any]], steps: list[int], best
     return el("tr", el("th", model_name(model), scope="row"), cells, class_="ours" if is_ours(model) else None)
 
 
-def _curve(part: pl.DataFrame, variable: str, unit: str, interval_s: int) -> Html | None:
-    level = next((name for name in ("spot", "corridor", "network") if name in part["level"]), None)
-    by_step = part.filter((pl.col("level") == level) & (pl.col("horizon_step") > 0))
-    steps = by_step["horizon_step"].unique().sort().to_list()
-    if level is None or len(steps) < 2:
-        return None
-    lines: list[tuple[str, str, list[float]]] = []
-    models = by_step["model"].unique(maintain_order=True).to_list()
+def _curves(part: pl.DataFrame, variable: str, unit: str, interval_s: int) -> Html:
+    models = part["model"].unique(maintain_order=True).to_list()
     others = [model for model in models if not is_ours(model)]
-    for model in [*others, *(model for model in models if is_ours(model))]:
-        found = dict(by_step.filter(pl.col("model") == model).select("horizon_step", "mae").iter_rows())
-        kind = "ours" if is_ours(model) else f"other o{others.index(model) % _COLOURS}"
-        lines.append((model_name(model), kind, [_or_nan(found.get(step)) for step in steps]))
-    title = f"Error of {variable} at {_LEVELS[level].lower()}, by how far ahead"
-    drawn = curves(
-        [float(step * interval_s) for step in steps],
-        lines,
-        unit=unit,
-        clock=lambda seconds: span(round(seconds)),
-        description=f"{title}. At the last step: {', '.join(f'{name} {number(v[-1])}' for name, _, v in lines)}.",
-    )
-    keys = [el("span", el("i", class_=f"swatch {kind}"), name, class_="key") for name, kind, _ in reversed(lines)]
-    return el("figure", el("figcaption", title, class_="soft"), drawn, el("p", keys, class_="legend"))
+    order = [*others, *(model for model in models if is_ours(model))]  # ours is drawn last, on top
+    kinds = {m: "ours" if is_ours(m) else f"other o{others.index(m) % _COLOURS}" for m in order}
+    keys = [el("span", el("i", class_=f"swatch {kinds[m]}"), model_name(m), class_="key") for m in reversed(order)]
+    figures = []
+    for level, name in _LEVELS.items():
+        rows = part.filter((pl.col("level") == level) & (pl.col("horizon_step") > 0))
+        steps = rows["horizon_step"].unique().sort().to_list()
+        if len(steps) < 2:
+            continue
+        found = {m: dict(rows.filter(pl.col("model") == m).select("horizon_step", "mae").iter_rows()) for m in order}
+        lines = [(model_name(m), kinds[m], [_or_nan(found[m].get(step)) for step in steps]) for m in order]
+        drawn = curves(
+            [float(step * interval_s) for step in steps],
+            lines,
+            unit=unit,
+            clock=lambda seconds: span(round(seconds)),
+            description=f"Error of {variable}, {name.lower()}, by how far ahead. At the last step: "
+            f"{', '.join(f'{label} {number(values[-1])}' for label, _, values in lines)}.",
+        )
+        figures.append(el("figure", el("figcaption", f"{name}: error by how far ahead", class_="soft"), drawn))
+    return el("div", el("p", keys, class_="legend"), figures, class_="stack")
 
 
 def _shown_steps(part: pl.DataFrame) -> list[int]:
@@ -130,7 +132,7 @@ def _mae(value: float | None, best: Any) -> Html:
 
 def _percent(value: float | None) -> Html:
     share = _or_nan(value)
-    return el("td", f"{100 * share:.1f}\u202f%" if math.isfinite(share) else "–", class_="n")
+    return el("td", f"{100 * share:.1f}%" if math.isfinite(share) else "–", class_="n")
 
 
 def _or_nan(value: float | None) -> float:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 WIDTH, HEIGHT = 440.0, 260.0
-_LEFT, _RIGHT, _TOP, _BOTTOM = 50.0, 12.0, 14.0, 30.0
+_LEFT, _RIGHT, _TOP, _BOTTOM = 56.0, 12.0, 28.0, 30.0
 
 MAP_BOUNDS = (0.4, 0.6, 0.75, 0.9)
 """Edges of the map's classes: value as a share of the spot's own free or usual level."""
@@ -58,6 +58,7 @@ class Fan:
         history_x: [L].
         history: [L].
         ahead_x: [H], all positive or zero.
+        end: End of the last step.
         median: [H].
         bands: (coverage, lower [H], upper [H]), widest first.
         observed: [H] or None.
@@ -68,6 +69,7 @@ class Fan:
     history_x: np.ndarray
     history: np.ndarray
     ahead_x: np.ndarray
+    end: float
     median: np.ndarray
     bands: list[tuple[float, np.ndarray, np.ndarray]]
     observed: np.ndarray | None
@@ -80,7 +82,8 @@ def fan(data: Fan, *, clock: Callable[[float], str]) -> Html:
     values = [data.history, data.median, *(edge for _, low, high in data.bands for edge in (low, high))]
     if data.observed is not None:
         values.append(data.observed)
-    axes = Axes(x=(float(data.history_x[0]) if len(data.history_x) else 0.0, float(data.ahead_x[-1])), y=_range(values))
+    first = float(data.history_x[0]) if len(data.history_x) else 0.0
+    axes = Axes(x=(first, data.end), y=_range(values))
     parts = [*_grid(axes, data.unit), *_time_axis(axes, clock)]
     top, bottom = axes.at(0, axes.y[1])[1], axes.at(0, axes.y[0])[1]
     now = axes.at(0, axes.y[0])[0]
@@ -145,7 +148,7 @@ def city_map(dots: list[Dot], edges: list[tuple[int, int]], description: str) ->
     length_m = _nice(span_x / 4)
     bar_y, bar = height - 10, length_m * scale
     parts.append(el("path", d=f"M{margin:.1f} {bar_y - 4:.1f}v4h{bar:.1f}v-4", class_="scale"))
-    label = f"{number(length_m / 1000)} km" if length_m >= 1000 else f"{number(length_m)} m"
+    label = f"{length_m / 1000:g} km" if length_m >= 1000 else f"{length_m:g} m"
     parts.append(el("text", label, x=_p(margin + bar + 6), y=_p(bar_y + 2), class_="tick"))
     return _svg(parts, description, height=height)
 
@@ -167,7 +170,8 @@ def curves(
     values = [np.asarray(line, dtype=np.float64) for _, _, line in lines]
     high = max((float(np.nanmax(v)) for v in values if np.isfinite(v).any()), default=1.0)
     axes = Axes(x=(x[0], x[-1]), y=(0.0, _ticks(0.0, high or 1.0)[-1]))
-    parts = [*_grid(axes, unit), *_time_axis(axes, clock, at=x[:: max(1, len(x) // 4)] if len(x) > 5 else x)]
+    shown = x if len(x) <= 4 else [x[round((i + 1) * len(x) / 4) - 1] for i in range(4)]
+    parts = [*_grid(axes, unit), *_time_axis(axes, clock, at=shown)]
     parts += [
         el("polyline", el("title", label), points=run, class_=f"curve {kind}")
         for label, kind, line in lines
@@ -182,12 +186,13 @@ def _svg(parts: list[Html], description: str, *, height: float = HEIGHT) -> Html
 
 def _grid(axes: Axes, unit: str) -> list[Html]:
     parts = []
+    digits = _digits(_ticks(*axes.y))
     ticks = [t for t in _ticks(*axes.y) if axes.y[0] - 1e-9 <= t <= axes.y[1] + 1e-9]
     for tick in ticks:
         px, py = axes.at(axes.x[0], tick)
         parts.append(el("line", x1=_p(px), x2=_p(WIDTH - _RIGHT), y1=_p(py), y2=_p(py), class_="grid"))
-        parts.append(el("text", number(tick), x=_p(px - 6), y=_p(py + 4), class_="tick end"))
-    parts.append(el("text", unit, x=_p(WIDTH - _RIGHT), y=_p(_TOP + 10), class_="tick end unit"))
+        parts.append(el("text", number(tick, digits), x=_p(px - 6), y=_p(py + 4), class_="tick end"))
+    parts.append(el("text", unit, x=_p(_LEFT - 6), y=_p(_TOP - 14), class_="tick end"))
     return parts
 
 
@@ -220,6 +225,10 @@ def _ticks(low: float, high: float) -> list[float]:
     first = math.floor(low / step + 1e-9)
     last = math.ceil(high / step - 1e-9)
     return [round(k * step, 10) for k in range(first, max(last, first + 1) + 1)]
+
+
+def _digits(ticks: list[float]) -> int:
+    return next((digits for digits in range(4) if all(abs(t - round(t, digits)) < 1e-9 for t in ticks)), 4)
 
 
 def _nice(value: float) -> float:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from mtgpt.eval.report_html import Html, el, join, number, table
+from mtgpt.eval.report_html import Html, count, el, join, table
 from mtgpt.eval.report_time import span
 
 if TYPE_CHECKING:
@@ -30,8 +30,8 @@ def ledger_table(ledger: pl.DataFrame) -> Html:
         rows.append([row["source_id"], row["kind"], *map(_count, counts), _adds_up(counts), _status(row)])
     sums = [int(ledger[name].sum()) for name in _COUNTS]
     total: list[object] = [el("th", "All", scope="row", class_="sum")]
-    total.append(el("td", f"{number(ledger.height)} batches", class_="sum"))
-    total += [el("td", number(value), class_="n sum") for value in sums]
+    total.append(el("td", f"{count(ledger.height)} batches", class_="sum"))
+    total += [el("td", count(value), class_="n sum") for value in sums]
     rows.append([*total, _adds_up(sums, "sum"), el("td", class_="sum")])
     head: list[object] = ["Source", "Feed", *map(_right, ("Rows in", "Good", "Quarantined", "Duplicate"))]
     return table("Rows in = good + quarantined + duplicate, batch by batch", [*head, "Adds up", "Status"], rows)
@@ -70,7 +70,7 @@ def provenance_table(panel: Panel, forecasts: Sequence[Forecast]) -> Html:
     facts: dict[str, Any] = dict(forecasts[0].provenance) if forecasts else {}
     meta = panel.meta
     model = facts.get("model") or facts.get("model_name") or "–"
-    size = f"{number(panel.n_step)} steps of {span(meta.interval_s)} × {number(panel.n_series)} series"
+    size = f"{count(panel.n_step)} steps of {span(meta.interval_s)} × {count(panel.n_series)} series"
     rows: list[list[object]] = [
         ["Panel", el("code", facts.get("panel_id") or meta.panel_id or "–")],
         ["Its size", size],
@@ -107,7 +107,7 @@ def _codes(facts: Mapping[str, Any], pattern: str) -> Html:
 
 
 def _count(value: int) -> Html:
-    return el("td", number(value), class_="n")
+    return el("td", count(value), class_="n")
 
 
 def _right(text: str) -> Html:
