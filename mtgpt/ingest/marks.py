@@ -52,4 +52,4 @@ def marked(frame: pl.DataFrame, raw: pl.DataFrame) -> pl.DataFrame:
     texts = raw.filter(faulty).select(pl.struct(pl.all()).struct.json_encode().alias(RAW))
     bad = frame.filter(faulty).hstack(texts).with_columns(pl.col(FAULT).replace_strict(MESSAGES).alias(MESSAGE))
     # Two parts, so that nothing is written out for the many rows that need no explanation.
-    return pl.concat([frame.filter(~faulty), bad], how="diagonal")
+    return pl.concat([frame.filter(~faulty), bad], how="diagonal", rechunk=True)
