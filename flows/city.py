@@ -43,7 +43,7 @@ def name_of_run(city_id: str, recipe: str) -> str:
     return f"{city_id}-{recipe}-{latest_panel(settings(), city_id).meta.panel_id[:8]}"
 
 
-@flow(flow_run_name="city-{city}", result_serializer="json")
+@flow(flow_run_name=runtime.run_name, result_serializer="json")
 def city(city: str, recipe: str = "quick", retrain: bool = False, horizon: int = 12) -> str:  # noqa: FBT001, FBT002 - a deployment's parameter
     """Takes a city from its feeds to a forecast; what is there already is not done again.
 

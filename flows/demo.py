@@ -9,7 +9,7 @@ import sys
 import time
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
@@ -93,11 +93,12 @@ def moments(city: Panel) -> list[np.datetime64]:
 
 
 @flow(flow_run_name="demo", result_serializer="json")
-def demo(folder: str) -> str:
+def demo(folder: str, changes: dict[str, Any] | None = None) -> str:
     """Runs the road on the demo city.
 
     Args:
         folder: Where the report goes.
+        changes: Fields of the recipe ``quick`` to set differently.
 
     Returns:
         Path of the report.
@@ -111,7 +112,7 @@ def demo(folder: str) -> str:
         with _timed("panel", timings):
             panel(manifest)
     with _timed("train", timings):
-        model = train([CITY], "quick", name_of_run(CITY, "quick"))
+        model = train([CITY], "quick", name_of_run(CITY, "quick"), changes)
     return report(folder, model, timings)
 
 

@@ -46,7 +46,7 @@ def make_forecast(city: str, at: str | None, horizon: int, model: str | None) ->
     return str(path)
 
 
-@flow(flow_run_name="forecast-{city}", result_serializer="json")
+@flow(flow_run_name=runtime.run_name, result_serializer="json")
 def forecast(city: str, at: str | None = None, horizon: int = 12, model: str | None = None) -> str:
     """Forecasts a city.
 

@@ -72,7 +72,7 @@ def publish_ledger(city_id: str, batches: list[str]) -> list[str]:
     return rows.filter(rows["status"] == "held")["batch_id"].to_list()
 
 
-@flow(flow_run_name="ingest-{city}", result_serializer="json")
+@flow(flow_run_name=runtime.run_name, result_serializer="json")
 def ingest(city: str, only: list[str] | None = None) -> list[str]:
     """Ingests a city's sources one after the other: a table of the lake has one writer at a time.
 

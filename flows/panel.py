@@ -26,7 +26,7 @@ from mtgpt.panel.store import open_panel
 from mtgpt.settings import settings
 
 
-@task(task_run_name="build-panel-{city}", cache_policy=NO_CACHE)
+@task(cache_policy=NO_CACHE)
 def build(city: str) -> str:
     """Builds the panel and returns its folder."""
     now = settings()
@@ -50,7 +50,7 @@ def publish_panel(folder: str) -> None:
     )
 
 
-@flow(flow_run_name="panel-{city}", result_serializer="json")
+@flow(flow_run_name=runtime.run_name, result_serializer="json")
 def panel(city: str) -> str:
     """Builds a city's panel.
 

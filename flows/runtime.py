@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -14,7 +15,6 @@ from mtgpt.settings import settings, share_cores
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 LOGGERS = ("prefect.flow_runs", "prefect.task_runs")
 
@@ -69,6 +69,13 @@ def program(main: Callable[..., None]) -> None:
 def is_transient(_task: Any, _run: Any, state: Any) -> bool:
     """Retries only what may go through later; ``retry_condition_fn`` of every task that pulls."""
     return isinstance(state.result(raise_on_failure=False), Transient)
+
+
+def run_name() -> str:
+    """``flow_run_name`` of every flow on a city: ``ingest-demo``, even where the city is the path of a manifest."""
+    from prefect.runtime import flow_run  # noqa: PLC0415 - Prefect must not be imported before prepare()
+
+    return f"{flow_run.flow_name}-{Path(flow_run.parameters['city']).stem}"  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def artifact_key(*parts: str) -> str:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -25,7 +25,7 @@ LINES = 20  # in the log, for a run of any length
 
 
 @task(task_run_name="train-{recipe}", cache_policy=NO_CACHE)
-def train_model(cities: list[str], recipe: str, name: str | None) -> str:
+def train_model(cities: list[str], recipe: str, name: str | None, changes: dict[str, Any] | None) -> str:
     """Trains, or goes on from the last checkpoint, and returns the model's folder."""
     log = get_run_logger()
 
@@ -33,7 +33,9 @@ def train_model(cities: list[str], recipe: str, name: str | None) -> str:
         if step % max(1, steps // LINES) == 0:
             log.info("step %d of %d, loss %.4f", step, steps, loss)
 
-    trained = train_cities(cities, settings=settings(), recipe_name=recipe, name=name, progress=progress)
+    trained = train_cities(
+        cities, settings=settings(), recipe_name=recipe, name=name, changes=changes, progress=progress
+    )
     create_markdown_artifact(
         f"**{trained.folder.name}**: {trained.steps:,} steps of `{recipe}` on {', '.join(cities)} in "
         f"{trained.seconds:,.0f} s, last loss {trained.loss:.4f}.",
@@ -43,18 +45,24 @@ def train_model(cities: list[str], recipe: str, name: str | None) -> str:
 
 
 @flow(flow_run_name="train-{recipe}", result_serializer="json")
-def train(cities: list[str], recipe: str = "single_city", name: str | None = None) -> str:
+def train(
+    cities: list[str],
+    recipe: str = "single_city",
+    name: str | None = None,
+    changes: dict[str, Any] | None = None,
+) -> str:
     """Trains a model.
 
     Args:
         cities: Ids of cities that have a panel.
         recipe: A name of ``mtgpt.train.recipes``.
         name: Of the run, a folder under the models.
+        changes: Fields of the recipe to set differently.
 
     Returns:
         The model's folder.
     """
-    return train_model(cities, recipe, name)
+    return train_model(cities, recipe, name, changes)
 
 
 def main(

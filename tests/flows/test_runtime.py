@@ -25,7 +25,7 @@ def test_a_workspace_that_cannot_be_made_is_one_sentence(tmp_path, monkeypatch, 
 
 
 def test_an_error_with_a_sentence_is_logged_without_its_traceback(caplog):
-    log = logging.getLogger("prefect.flow_runs.test")
+    log = logging.getLogger("tests.sentences")
     log.addFilter(runtime.without_traceback)
     try:
         raise FeedError("truncated gzip", where="trips.csv.gz")
