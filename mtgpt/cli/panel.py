@@ -25,10 +25,9 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 _BLOCK_ROWS = 512
 
 
-@app.command()
+@app.command(epilog="Example: mtgpt panel build demo")
 def build(city: City, as_json: Json = False) -> None:
     """Build the panel that the city's manifest describes, from what the lake holds."""
-    # Geometry libraries load slowly; only this command and the export pay for them.
     from mtgpt.ingest.manifest import load_manifest
     from mtgpt.lake.lake import Lake
     from mtgpt.panel.build import build_panel
@@ -42,7 +41,7 @@ def build(city: City, as_json: Json = False) -> None:
     show.emit(facts, as_json=as_json, table=lambda: _table(facts))
 
 
-@app.command()
+@app.command(epilog="Example: mtgpt panel info demo --series")
 def info(
     place: Place,
     as_json: Json = False,
@@ -56,7 +55,7 @@ def info(
     show.emit(facts, as_json=as_json, table=lambda: _table(facts))
 
 
-@app.command()
+@app.command(epilog="Example: mtgpt panel export demo --geo gis")
 def export(
     place: Place,
     folder: Annotated[Path, typer.Option("--geo", help="Folder for the files of spots and corridors.")],

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _FLOW = "flow"
 _HASHED_ROWS = 256
+_NOT_CONTENT = frozenset({"panel_id", "built_at", "notes", "table_versions", "batches"})
 _DEFAULTS: dict[str, Any] = {"name": None, "unit": "", "mode": "road", "kind": "detector"}
 
 
@@ -206,9 +207,12 @@ def finish(
 
 
 def identity(panel: Panel) -> str:
-    """sha256 over content and recipe; the time of building is not part of it."""
+    """sha256 over content and recipe.
+
+    Table versions are not part of it: they move on with every batch of any city, the panel's data need not.
+    """
     meta = panel.meta.as_dict()
-    recipe = {key: meta[key] for key in meta.keys() - {"panel_id", "built_at", "notes"}}
+    recipe = {key: meta[key] for key in meta.keys() - _NOT_CONTENT}
     recipe["calendar"] = panel.calendar.rules.as_dict()
     digest = hashlib.sha256(json.dumps(recipe, sort_keys=True, ensure_ascii=False, default=str).encode())
     digest.update(panel.series.write_json().encode())

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from mtgpt.panel.cover import Windows
     from mtgpt.panel.panel import Panel
 
-_TABLES = ("spot", "link", "observation", "weather")
+_TABLES = ("spot", "link", "observation", "trip", "weather")
 _ATTRIBUTE = "attribute:"
 # Observed days may be spread over an axis this many times longer; a stray year is much farther away.
 _SPARSEST = 20
@@ -51,6 +51,7 @@ class _Tables:
     spot: pl.DataFrame
     link: pl.DataFrame
     observation: pl.LazyFrame
+    trip: pl.LazyFrame
     weather: pl.LazyFrame
     versions: dict[str, int]
     batches: int | None
@@ -91,7 +92,7 @@ def build_panel(
     tables = _open(lake, manifest)
     found = grid.survey(tables.observation, spec.interval_s)
     found, notes = _wanted(found, manifest, vocabulary)
-    covered = covers(tables.observation, found, vocabulary, rules)
+    covered = covers(tables.observation, tables.trip, found, vocabulary, rules)
     calendar = calendar_of(_axis(found, covered, spec, rules), rules)
     if spec.variables is not None:
         found = found.filter(pl.col("variable").is_in(list(spec.variables)))
@@ -139,6 +140,7 @@ def _open(lake: Lake, manifest: CityManifest) -> _Tables:
         spot=rows("spot").collect().sort("spot_id", "valid_from"),
         link=rows("link").select("from_spot", "to_spot", "distance_m", "weight").collect(),
         observation=rows("observation"),
+        trip=rows("trip"),
         weather=rows("weather"),
         versions=versions,
         batches=lake.ledger(city).height,

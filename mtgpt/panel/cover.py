@@ -27,19 +27,26 @@ _SCHEMA = pl.Schema({"source_id": pl.String(), "variable": pl.String(), "first":
 _LEAST_OF_USUAL = 0.1
 # Where so many rows a day are usual, a day without one is a file that did not come.
 _NEVER_SILENT = 10
+_DERIVED = "derived:trip:"
 
 
 def covers(
-    observations: pl.LazyFrame, found: pl.DataFrame, vocabulary: Mapping[str, Variable], rules: ServiceRules
+    observations: pl.LazyFrame,
+    trips: pl.LazyFrame,
+    found: pl.DataFrame,
+    vocabulary: Mapping[str, Variable],
+    rules: ServiceRules,
 ) -> pl.DataFrame:
     """The spans covered by each source that writes no zeros, per counted variable.
 
     A source covers the span in which *all* its counted variables have rows: trips that end after midnight leave
     arrivals on a day without departures. Days at either end with less than a tenth of what is usual by that time of day
-    are not covered, nor are days without any row where rows are many.
+    are not covered. Where rows are many, neither are days without any, unless one batch reaches across them: a month's
+    file with a silent day says that nobody travelled, two files with a day between them say nothing about it.
 
     Args:
         observations: Rows of the table.
+        trips: Rows of the table ``trip``, behind the counts that are derived from trips.
         found: From :func:`mtgpt.panel.grid.survey`, of all variables.
         vocabulary: Variables by name.
         rules: Service days and hours.
@@ -66,10 +73,12 @@ def covers(
         .sort("step")
         .collect(engine="streaming")
     )
+    batches = _batches(observations, trips, silent)
     spans = []
     for source, variable in silent.iter_rows():
         steps = activity.filter((pl.col("source_id") == source) & (pl.col("variable") == variable))
-        spans += [(source, variable, *span) for span in _busy_spans(steps, rules)]
+        reach = batches.filter(pl.col("source_id") == source).select("first", "last").to_numpy()
+        spans += [(source, variable, *span) for span in _busy_spans(steps, reach, rules)]
     frame = pl.DataFrame(spans, schema=_SCHEMA, orient="row")
     outer = frame.group_by("source_id", "variable").agg(low=pl.col("first").min(), high=pl.col("last").max())
     outer = outer.group_by("source_id").agg(pl.col("low").max(), pl.col("high").min())
@@ -118,11 +127,33 @@ def union(windows: list[tuple[int, int]]) -> Windows:
     return tuple(joined)
 
 
-def _busy_spans(steps: pl.DataFrame, rules: ServiceRules) -> list[tuple[int, int]]:
-    """First and last row of each run of days that are as busy as usual, of one source and variable."""
+def _batches(observations: pl.LazyFrame, trips: pl.LazyFrame, silent: pl.DataFrame) -> pl.DataFrame:
+    """First and last row (epoch seconds) of every batch behind the silent sources: source_id, first, last."""
+    sources = silent.select(pl.col("source_id").unique())
+    start = pl.col("time_start").dt.epoch("s")
+    direct = observations.join(sources.lazy(), on="source_id").group_by("source_id", "batch_id")
+    frames = [direct.agg(first=start.min(), last=start.max()).collect(engine="streaming")]
+    if sources["source_id"].str.starts_with(_DERIVED).any():
+        # Counts of all trips of a mode are one batch; the files are those of the trips.
+        frames[0] = frames[0].filter(~pl.col("source_id").str.starts_with(_DERIVED))
+        moment = pl.col("start_time").dt.epoch("s")
+        counted = trips.group_by("batch_id", source_id=pl.lit(_DERIVED) + pl.col("mode"))
+        frames.append(counted.agg(first=moment.min(), last=moment.max()).collect(engine="streaming"))
+    return pl.concat([frame.select("source_id", "first", "last") for frame in frames])
+
+
+def _busy_spans(steps: pl.DataFrame, reach: np.ndarray, rules: ServiceRules) -> list[tuple[int, int]]:
+    """First and last row of each run of days that are as busy as usual, of one source and variable.
+
+    Args:
+        steps: rows, first, last of each step with rows, in order of time.
+        reach: int64 [batches, 2], first and last row of each batch.
+        rules: Service days and hours.
+    """
     rows, first, last = (steps[name].to_numpy() for name in ("rows", "first", "last"))
     day, slot = local_slots(last.astype("datetime64[s]"), rules)
     dates, number = np.unique(day, return_inverse=True)
+    reached = local_slots(reach.reshape(-1).astype("datetime64[s]"), rules)[0].reshape(-1, 2)
     low, high = 0, dates.size - 1
     usual = np.median(np.bincount(number, rows))
     while low < high and rows[number == low].sum() < _LEAST_OF_USUAL * usual:
@@ -133,12 +164,22 @@ def _busy_spans(steps: pl.DataFrame, rules: ServiceRules) -> list[tuple[int, int
         if by_then[high] >= _LEAST_OF_USUAL * np.median(by_then[low:high]):
             break
         high -= 1
-    gap = (np.diff(dates[low : high + 1]).astype(np.int64) > 1) & (usual >= _NEVER_SILENT)
+    spans: list[tuple[int, int]] = []
+    for here in range(low, high + 1):
+        opening, closing = int(first[number == here].min()), int(last[number == here].max())
+        if spans and (
+            usual < _NEVER_SILENT
+            or _follows(dates[here - 1], dates[here], rules)
+            or ((reached[:, 0] <= dates[here - 1]) & (reached[:, 1] >= dates[here])).any()
+        ):
+            spans[-1] = (spans[-1][0], closing)
+        else:
+            spans.append((opening, closing))
+    return spans
+
+
+def _follows(before: np.datetime64, after: np.datetime64, rules: ServiceRules) -> bool:
+    """Whether no service day lies between two dates."""
     if rules.days == "weekdays":
-        gap &= np.busday_count(dates[low:high], dates[low + 1 : high + 1]) > 1
-    starts = [low, *(low + 1 + np.flatnonzero(gap))]
-    stops = [*(low + np.flatnonzero(gap)), high]
-    return [
-        (int(first[number == start].min()), int(last[number == stop].max()))
-        for start, stop in zip(starts, stops, strict=True)
-    ]
+        return int(np.busday_count(before + 1, after)) == 0
+    return bool(after - before == np.timedelta64(1, "D"))

@@ -69,7 +69,7 @@ class PanelMeta:
         interval_s: Length of a step in seconds.
         time_zone: IANA name.
         simulated: True where no real feed stands behind it.
-        table_versions: Delta version of each table it was read from.
+        table_versions: Delta version of each table it was first read from; later versions may hold the same data.
         contracts: sha256 of each contract those tables obey.
         batches: Number of ingest batches in it, where known.
         built_at: ISO 8601 UTC.

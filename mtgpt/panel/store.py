@@ -18,6 +18,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 _FORMAT = "mtgpt-panel/1"
 _KEEP = 3
+_ABANDONED_S = 12 * 3600
 _VALUES, _SERIES, _GRAPH, _AGGREGATION = "values.arrow", "series.arrow", "graph.arrow", "aggregation.arrow"
 
 
@@ -244,5 +246,7 @@ def _prune(folder: Path, keep: str) -> None:
     places = [p.parent for p in folder.glob(f"*/{_VALUES}")]
     places = [place for place in places if place.name != keep and not place.name.startswith(".")]
     places.sort(key=lambda p: p.stat().st_mtime, reverse=True)
-    for place in places[_KEEP - 1 :]:
+    # What a killed build left behind; a build that runs for half a day is not one of ours.
+    left = [p for p in folder.glob(".*.tmp") if p.is_dir() and time.time() - p.stat().st_mtime > _ABANDONED_S]
+    for place in [*places[_KEEP - 1 :], *left]:
         shutil.rmtree(place, ignore_errors=True)

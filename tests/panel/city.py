@@ -40,6 +40,13 @@ SCHEMAS = {
         "interval_s": pl.Int32,
         "value": pl.Float32,
         "source_id": pl.String,
+        "batch_id": pl.String,
+    },
+    "trip": {
+        "city_id": pl.String,
+        "mode": pl.String,
+        "start_time": pl.Datetime("us", "UTC"),
+        "batch_id": pl.String,
     },
     "weather": {
         "city_id": pl.String,
@@ -54,7 +61,14 @@ SCHEMAS = {
 
 def rows(table: str, data: list[dict]) -> pl.DataFrame:
     """Rows of a table; what a row leaves out is null, but for the city, the source and the interval."""
-    usual = {"city_id": "testville", "source_id": "feed", "interval_s": 300, "kind": "detector", "valid_from": EPOCH}
+    usual = {
+        "city_id": "testville",
+        "source_id": "feed",
+        "interval_s": 300,
+        "kind": "detector",
+        "valid_from": EPOCH,
+        "batch_id": "b",
+    }
     schema = SCHEMAS[table]
     return pl.DataFrame([{name: row.get(name, usual.get(name)) for name in schema} for row in data], schema=schema)
 

@@ -104,9 +104,9 @@ def test_given_corridors_are_kept_and_never_span_two_modes():
 def test_the_identity_names_content_and_recipe_but_not_the_moment_of_building():
     panel, _ = town()
     assert identity(panel) == panel.meta.panel_id
-    later = replace(panel, meta=replace(panel.meta, built_at="2099-01-01", notes={"seconds": 1}))
-    assert identity(later) == panel.meta.panel_id
-    other = replace(panel, meta=replace(panel.meta, table_versions={"observation": 4}))
+    facts = {"built_at": "2099-01-01", "notes": {"seconds": 1}, "table_versions": {"observation": 4}}
+    assert identity(replace(panel, meta=replace(panel.meta, **facts))) == panel.meta.panel_id
+    other = replace(panel, meta=replace(panel.meta, spec={"min_coverage": 0.5}))
     assert identity(other) != panel.meta.panel_id
     values = panel.values.copy()
     values[-1, -1] += 1

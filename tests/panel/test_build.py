@@ -27,11 +27,12 @@ def observed(spot, variable, minute, value, *, interval_s=300, source="feed"):
     }
 
 
-def build(folder, observations, *, spots=(), links=(), weather=(), **panel):
+def build(folder, observations, *, spots=(), links=(), weather=(), trips=(), **panel):
     frames = {
         "observation": observations if isinstance(observations, pl.DataFrame) else rows("observation", observations),
         "spot": rows("spot", list(spots)),
         "link": rows("link", list(links)),
+        "trip": rows("trip", list(trips)),
     }
     if weather:
         frames["weather"] = rows("weather", list(weather))
@@ -56,7 +57,7 @@ def test_a_panel_holds_whole_service_days_up_to_the_last_measured_step(tmp_path)
     assert speed[12] == 50
     assert speed[-1] == 40
     assert np.isnan(speed).sum() == panel.n_step - 2
-    assert panel.meta.table_versions == {"link": 3, "observation": 3, "spot": 3}
+    assert panel.meta.table_versions == {"link": 3, "observation": 3, "spot": 3, "trip": 3}
 
 
 def test_only_service_days_and_hours_are_on_the_axis(tmp_path):
@@ -137,12 +138,9 @@ def test_trips_that_end_after_the_last_covered_day_do_not_make_a_day(tmp_path):
     assert np.sum(column(panel, "arrivals@network")) == 1
 
 
-def trips_a_day(days, count, *, source="trips"):
-    return [
-        observed("a", "departures", day * 1440 + i * 1440 // count, 1, source=source)
-        for day in days
-        for i in range(count)
-    ]
+def trips_a_day(days, count, *, batch="b"):
+    moments = [day * 1440 + i * 1440 // count for day in days for i in range(count)]
+    return [{**observed("a", "departures", m, 1, source="trips"), "batch_id": batch} for m in moments]
 
 
 def test_a_few_stray_trips_before_the_first_and_after_the_last_day_do_not_make_days(tmp_path):
@@ -160,13 +158,36 @@ def test_a_day_that_has_just_begun_is_covered_as_far_as_it_goes(tmp_path):
     assert departures[3 * 288 :].tolist() == [*[0] * 12, 1]
 
 
-def test_a_file_that_never_came_is_missing_but_a_quiet_day_of_a_small_source_is_zero(tmp_path):
-    busy = np.array(column(build(tmp_path / "busy", trips_a_day([0, 1, 4, 5], 48)), "departures@a"))
-    assert np.isnan(busy[2 * 288 : 4 * 288]).all()
-    assert np.isfinite(busy[: 2 * 288]).all()
-    assert np.isfinite(busy[4 * 288 :]).all()
-    small = np.array(column(build(tmp_path / "small", trips_a_day([0, 1, 4, 5], 2)), "departures@a"))
-    assert np.isfinite(small).all()
+def test_a_file_that_never_came_is_missing(tmp_path):
+    files = [*trips_a_day([0, 1], 48, batch="first"), *trips_a_day([4, 5], 48, batch="third")]
+    departures = np.array(column(build(tmp_path, files), "departures@a"))
+    assert np.isnan(departures[2 * 288 : 4 * 288]).all()
+    assert np.isfinite(departures[: 2 * 288]).all()
+    assert np.isfinite(departures[4 * 288 :]).all()
+
+
+def test_a_silent_day_is_zero_inside_one_file_and_where_trips_are_few(tmp_path):
+    one_file = build(tmp_path / "file", trips_a_day([0, 1, 4, 5], 48))
+    few = [*trips_a_day([0, 1], 2, batch="first"), *trips_a_day([4, 5], 2, batch="third")]
+    for panel in (one_file, build(tmp_path / "few", few)):
+        departures = np.array(column(panel, "departures@a"))
+        assert (departures[2 * 288 : 4 * 288] == 0).all()
+
+
+def test_counts_derived_from_trips_are_covered_where_the_trip_files_are(tmp_path):
+    counts = [
+        {**row, "source_id": "derived:trip:bike", "batch_id": "counts"} for row in trips_a_day([0, 1, 3, 5, 6], 48)
+    ]
+    trips = [
+        {"mode": "bike", "start_time": MONDAY + timedelta(days=day), "batch_id": batch}
+        for batch, days in (("early", (0, 3)), ("late", (5, 6)))
+        for day in days
+    ]
+    panel = build(tmp_path, counts, trips=trips)
+    departures = np.array(column(panel, "departures@a"))
+    assert (departures[2 * 288 : 3 * 288] == 0).all()
+    assert np.isnan(departures[4 * 288 : 5 * 288]).all()
+    assert np.isfinite(departures).mean() == pytest.approx(1 - 288 / departures.size)
 
 
 def test_a_source_that_writes_zeros_means_missing_when_it_leaves_a_row_out(tmp_path):

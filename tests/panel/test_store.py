@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -64,6 +65,14 @@ def test_only_the_newest_panels_are_kept_and_an_open_one_stays_readable(tmp_path
             opened = open_panel(places[0])
     assert [place.is_dir() for place in places] == [False, False, True, True, True]
     assert opened.values.tobytes() == panels[0].values.tobytes()
+
+
+def test_what_a_killed_build_left_behind_is_swept_away_and_what_is_at_work_is_not(tmp_path):
+    for name, age in (("dead", 86_400), ("alive", 60)):
+        (tmp_path / f".grid.{name}.tmp").mkdir()
+        os.utime(tmp_path / f".grid.{name}.tmp", (time.time() - age,) * 2)
+    save_panel(small(), tmp_path)
+    assert [p.name for p in tmp_path.glob(".*.tmp")] == [".grid.alive.tmp"]
 
 
 def test_a_city_without_a_panel_is_told_which_ones_have_one(tmp_path):
