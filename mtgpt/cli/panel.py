@@ -146,6 +146,8 @@ def _table(facts: dict[str, Any]) -> Group:
 
     levels = ", ".join(f"{count} {level}" for level, count in facts["levels"].items())
     holidays = ", ".join(facts["holidays"])
+    notes = dict(facts["notes"])
+    made = ", ".join(f"{count:,} {kind}" for kind, count in notes.pop("graph", {}).items())
     lines = {
         "city": facts["name"] + (" (simulated)" if facts["simulated"] else ""),
         "panel": facts["panel_id"][:16],
@@ -154,12 +156,12 @@ def _table(facts: dict[str, Any]) -> Group:
         "series": f"{facts['series']:,} ({levels})",
         "time": f"{facts['start']} to {facts['end']}, local {facts['time_zone']}",
         "days": f"{facts['days']} ({facts['days_off']} off{'; holidays ' + holidays if holidays else ''})",
-        "graph": f"{facts['graph_edges']:,} edges",
+        "graph": f"{facts['graph_edges']:,} edges" + (f" (between spots: {made})" if made else ""),
         "covariates": ", ".join(facts["covariates"]) or "none",
         "tables": ", ".join(f"{name} v{version}" for name, version in facts["table_versions"].items()) or "none",
-        "notes": ", ".join(f"{key} {value}" for key, value in facts["notes"].items()) or "none",
+        "notes": ", ".join(f"{key} {value}" for key, value in notes.items()) or "none",
     }
-    columns = ["variable", "unit", "spots", "corridors", "networks", "missing", "zero", "missing_network"]
+    columns = ["variable", "unit", "spots", "corridors", "networks", "missing", "zero"]
     parts = [
         show.rows_table(list(lines.items()), ["what", "value"]),
         "",
