@@ -8,7 +8,8 @@ import typer
 from rich.console import Group
 from rich.text import Text
 
-from mtgpt.cli.show import emit, progress, rows_table
+from mtgpt.cli.ledger import results_table
+from mtgpt.cli.show import emit, progress
 from mtgpt.settings import settings
 
 if TYPE_CHECKING:
@@ -19,9 +20,6 @@ if TYPE_CHECKING:
     from mtgpt.errors import MTGPTError
     from mtgpt.ingest.manifest import Source
     from mtgpt.lake.batch import BatchResult
-
-_COLUMNS = ("source", "file", "status", "in", "good", "quarantined", "duplicate", "seconds", "batch")
-_SHORT = 12
 
 
 def command(
@@ -53,47 +51,18 @@ def command(
     emit(
         {"city": manifest.city, "batches": results, "failed": failures},
         as_json=as_json,
-        table=lambda: _report(manifest.name, results, failures),
+        table=lambda: _report(manifest.city, manifest.name, results, failures),
     )
     if failures or any(result.status == "held" for result in results):
         raise typer.Exit(1)
 
 
-def batches_table(results: Sequence[BatchResult], *, title: str | None = None) -> RenderableType:
-    """Results as a table, held ones explained below in red."""
-    rows = [
-        (
-            one.source_id,
-            one.name,
-            "there already" if one.status == "replay" else one.status,
-            one.rows_in,
-            one.rows_good,
-            one.rows_quarantined,
-            one.rows_duplicate,
-            round(one.seconds, 2),
-            one.batch_id[:_SHORT],
-        )
-        for one in results
-    ]
-    held = [one for one in results if one.status == "held"]
-    caption = "rows in = good + quarantined + duplicate" if rows else None
-    return Group(rows_table(rows, _COLUMNS, title=title, caption=caption), *(_held(one) for one in held))
-
-
-def _held(one: BatchResult) -> Text:
-    batch = one.batch_id[:_SHORT]
-    return Text(
-        f"{one.source_id}: held, the tables are untouched. {one.reason}.\n"
-        f"  See the rows with: mtgpt lake quarantine --batch {batch}\n"
-        f"  Then mend the feed and ingest again, or mend the contract and: mtgpt lake replay {batch}",
-        style="red",
-    )
-
-
-def _report(name: str, results: Sequence[BatchResult], failures: list[dict[str, Any]]) -> RenderableType:
-    parts: list[RenderableType] = [batches_table(results, title=f"{name}: what the feeds brought")]
-    parts += [Text(f"{one['source_id']}: failed. {one['sentence']}", style="red") for one in failures]
+def _report(city: str, name: str, results: Sequence[BatchResult], failures: list[dict[str, Any]]) -> RenderableType:
+    parts: list[RenderableType] = [results_table(results, title=f"{name}: what the feeds brought")]
+    parts += [Text(f"\n{one['source_id']}: could not be read. {one['sentence']}", style="red") for one in failures]
     quarantined = sum(one.rows_quarantined for one in results if one.status == "committed")
     if quarantined:
-        parts.append(Text(f"{quarantined:,} rows in quarantine: mtgpt lake quarantine", style="yellow"))
+        parts.append(
+            Text(f"\n{quarantined:,} rows were put aside: mtgpt lake quarantine --city {city}", style="yellow")
+        )
     return Group(*parts)

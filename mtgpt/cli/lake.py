@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Group
 from rich.text import Text
 
+from mtgpt.cli.ledger import SHORT, Line, ledger_table, results_table
 from mtgpt.cli.show import emit, progress, rows_table
 from mtgpt.errors import LakeError, UsageError
 from mtgpt.settings import settings
@@ -31,10 +33,6 @@ app = typer.Typer(
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
 City = Annotated[str | None, typer.Option(help="Only this city.")]
 Limit = Annotated[int, typer.Option(min=1, help="At most so many rows.")]
-_SHORT = 12
-_ROWS = ("rows_in", "rows_good", "rows_quarantined", "rows_duplicate")
-_LEDGER = ("received_at", "source_id", "status", *_ROWS, "batch_id")
-_REFUSED = ("source_id", "table_name", "row", "message", "raw", "bronze_sha256", "replayed_in")
 
 
 @app.command(epilog="Example: mtgpt lake status")
@@ -78,11 +76,7 @@ def show(
         rows = lake.scan(table, city_id=city, version=version).head(limit).collect()
     at = lake.version(table) if version is None else version
     title = f"{table}, version {'none yet' if at is None else at}"
-    emit(
-        {"table": table, "version": at, "rows": rows},
-        as_json=as_json,
-        table=lambda: rows_table(rows.iter_rows(), rows.columns, title=title),
-    )
+    emit({"table": table, "version": at, "rows": rows}, as_json=as_json, table=lambda: _rows_table(rows, title))
 
 
 @app.command(epilog="Example: mtgpt lake quarantine --city demo")
@@ -97,7 +91,7 @@ def quarantine(
     rows = lake.quarantine(city, None if batch is None else lake.batch_id(batch))
     rules = rows.group_by("source_id", "table_name", "rule_id").len("rows").sort("rows", descending=True)
     data = {"total": rows.height, "by_rule": rules, "rows": rows.head(limit)}
-    emit(data, as_json=as_json, table=lambda: _quarantine_tables(rows, rules, limit))
+    emit(data, as_json=as_json, table=lambda: _quarantine_text(rows, rules, limit))
 
 
 @app.command(epilog="Example: mtgpt lake replay --held")
@@ -180,7 +174,6 @@ def _cities(lake: Lake, results: list[BatchResult]) -> list[str]:
 
 def _status_tables(found: LakeStatus, ledger: pl.DataFrame) -> RenderableType:
     tables = [(one.table, one.version, one.rows, one.files, f"{one.bytes / 1e6:,.1f}") for one in found.tables]
-    batches = [{**row, "batch_id": row["batch_id"][:_SHORT]} for row in ledger.select(_LEDGER).iter_rows(named=True)]
     raw = f"{found.raw_files:,} raw files, {found.raw_bytes / 1e6:,.1f} MB"
     parts: list[RenderableType] = [
         rows_table(
@@ -189,34 +182,60 @@ def _status_tables(found: LakeStatus, ledger: pl.DataFrame) -> RenderableType:
             title=found.root,
             caption=f"{raw}; cities: {', '.join(found.cities) or 'none yet'}",
         ),
-        rows_table(batches, _LEDGER, title="latest batches"),
+        Text(""),
+        ledger_table(map(_line, ledger.iter_rows(named=True)), last="received", title="latest batches"),
     ]
     if found.held:
-        parts.append(Text(f"{found.held} batches are held: mtgpt lake quarantine says why", style="red"))
+        parts.append(Text(f"\n{found.held} batches are held: mtgpt lake quarantine says why", style="red"))
     if found.quarantined:
-        parts.append(Text(f"{found.quarantined:,} rows in quarantine: mtgpt lake quarantine", style="yellow"))
+        parts.append(Text(f"\n{found.quarantined:,} rows in quarantine: mtgpt lake quarantine", style="yellow"))
     return Group(*parts)
 
 
-def _quarantine_tables(rows: pl.DataFrame, rules: pl.DataFrame, limit: int) -> RenderableType:
-    if not rows.height:
-        return Text("Nothing in quarantine.")
-    shown = rows.head(limit)
-    short = {"bronze_sha256", "replayed_in"}
-    cells = [
-        [row[name][:_SHORT] if name in short and row[name] else row[name] for name in _REFUSED]
-        for row in shown.iter_rows(named=True)
-    ]
-    return Group(
-        rows_table(rules.iter_rows(), rules.columns, title=f"{rows.height:,} rows were refused"),
-        rows_table(cells, _REFUSED, title=f"the first {shown.height:,}"),
+def _line(row: dict[str, Any]) -> Line:
+    return Line(
+        source_id=row["source_id"],
+        name=json.loads(row["files"])[0]["name"],
+        status=row["status"],
+        rows=(row["rows_in"], row["rows_good"], row["rows_quarantined"], row["rows_duplicate"]),
+        batch_id=row["batch_id"],
+        last=f"{row['received_at']:%m-%d %H:%M}",
     )
 
 
-def _replay_tables(results: list[BatchResult], failures: list[dict[str, Any]]) -> RenderableType:
-    from mtgpt.cli.ingest import batches_table
+def _rows_table(rows: pl.DataFrame, title: str) -> RenderableType:
+    # What is the same in all rows is said once, so that the rest fits on a screen.
+    same = {name: rows[name][0] for name in rows.columns if rows.height > 1 and rows[name].n_unique() == 1}
+    said = ", ".join(f"{name} {_cut(value)}" for name, value in same.items() if value is not None)
+    columns = [name for name in rows.columns if name not in same]
+    cells = ([_cut(value) for value in row] for row in rows.select(columns).iter_rows())
+    return Group(rows_table(cells, columns, title=title), Text(f"in all rows: {said}" if said else "", "italic dim"))
 
+
+def _cut(value: Any) -> Any:
+    is_hash = isinstance(value, str) and len(value) == 64 and value.isalnum()
+    return value[:SHORT] if is_hash else value
+
+
+def _quarantine_text(rows: pl.DataFrame, rules: pl.DataFrame, limit: int) -> RenderableType:
+    if not rows.height:
+        return Text("Nothing in quarantine.")
+    parts: list[RenderableType] = [
+        rows_table(rules.iter_rows(), rules.columns, title=f"{rows.height:,} rows were refused"),
+        Text(f"\nthe first {min(limit, rows.height):,}", style="italic"),
+    ]
+    for row in rows.head(limit).iter_rows(named=True):
+        place = "" if row["row"] is None else f" row {row['row']:,}"
+        again = "" if row["replayed_in"] is None else f" (judged again in {row['replayed_in'][:SHORT]})"
+        parts += [
+            Text(f"{row['source_id']} {row['batch_id'][:SHORT]}{place}: {row['message']}{again}"),
+            Text(f"  {row['raw']}", style="dim"),
+        ]
+    return Group(*parts)
+
+
+def _replay_tables(results: list[BatchResult], failures: list[dict[str, Any]]) -> RenderableType:
     if not results and not failures:
         return Text("Nothing waits for a replay.")
-    failed = [Text(f"{one['batch_id'][:_SHORT]}: failed. {one['sentence']}", style="red") for one in failures]
-    return Group(batches_table(results), *failed)
+    failed = [Text(f"{one['batch_id'][:SHORT]}: failed. {one['sentence']}", style="red") for one in failures]
+    return Group(results_table(results), *failed)

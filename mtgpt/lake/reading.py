@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -60,7 +61,8 @@ class Judged:
         found = Counts.of(chunk.table, verdict) + Counts(table=chunk.table, duplicates=repeated)
         self.counts[chunk.table] = self.counts[chunk.table] + found if chunk.table in self.counts else found
         if verdict.bad.height:
-            self.staged.add(QUARANTINE, _refused(verdict.bad, chunk.table, batch, lake))
+            added = json.dumps({name: known[name] for name in known if name in names}, separators=(",", ":"))
+            self.staged.add(QUARANTINE, _refused(verdict.bad, chunk.table, batch, lake, added=f",{added[1:]}"))
 
 
 def read_batch(
@@ -99,7 +101,9 @@ def _by_role(batch: Batch, adapter: Adapter) -> dict[str, FeedFile]:
     return files
 
 
-def _refused(bad: pl.DataFrame, table: str, batch: Batch, lake: Lake) -> pl.DataFrame:
+def _refused(bad: pl.DataFrame, table: str, batch: Batch, lake: Lake, *, added: str) -> pl.DataFrame:
+    # The raw row is the feed's, without the columns that were added to it here.
+    raw = pl.when(pl.col("raw").str.ends_with(added)).then(pl.col("raw").str.strip_suffix(added) + "}")
     data = next((file for file in batch.files if file.role == DATA), batch.files[0])
     schema = lake.table(QUARANTINE).contract.polars_schema
     return bad.select(
@@ -110,7 +114,7 @@ def _refused(bad: pl.DataFrame, table: str, batch: Batch, lake: Lake) -> pl.Data
         "row",
         "rule_id",
         "message",
-        "raw",
+        raw.otherwise(pl.col("raw")).alias("raw"),
         pl.lit(data.sha256).alias("bronze_sha256"),
         pl.lit(batch.received_at).alias("quarantined_at"),
         pl.lit(None, dtype=pl.String).alias("replayed_in"),

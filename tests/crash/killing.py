@@ -140,6 +140,9 @@ def kill_ingest(folder: Path, *, kills: int, seed: int = 0) -> Outcome:
     chance = random.Random(seed)
     scene = Scene(folder=folder)
     scene.prepare()
+    # Read before the first fork, so that children start to work at once.
+    scene.lake(mended=False)
+    scene.lake(mended=True)
     waves = [scene.write(0)]
     killed = undisturbed = 0
     while killed < kills:
