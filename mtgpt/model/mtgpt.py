@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from mtgpt.panel.panel import Panel
 
 HISTORY_PATCHES = 8
-# Share of one patch's last uncertainty that the first and the last step of the next patch inherit. Found on the
-# validation part of PEMSD7(M), where 80 % bands then cover 79 to 82 % at all steps up to four hours; see notebooks/LOG.md.
+# Share of one patch's last uncertainty that the first and the last step of the next patch inherit: found on the
+# validation part of PEMSD7(M), where 80 % bands then cover 79 to 82 % at all steps up to four hours (notebooks/LOG.md).
 _CARRY = (0.88, 0.68)
 
 
@@ -215,7 +215,8 @@ class Forecaster:
             view = window(self.history, cuts)
             past = [window(self.history, cuts - patch * k) for k in range(self.model.config.context_patches - 1, 0, -1)]
             for done in range(1, -(-horizon // patch)):
-                carry = np.linspace(*_CARRY, patch)[:, None] * (patches[-1][:, -1:] - patches[-1][:, -1:, middle : middle + 1])
+                before = patches[-1][:, -1:]
+                carry = np.linspace(*_CARRY, patch)[:, None] * (before - before[..., middle : middle + 1])
                 medians = (patches[-1][..., middle] - view.location[0][:, None]) / view.scale[0][:, None]
                 past = [*past, view][-(self.model.config.context_patches - 1) :] if past else []
                 view = roll.advance(view, medians[None].astype(np.float32), done)
