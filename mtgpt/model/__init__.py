@@ -1,0 +1,1 @@
+"""The model: network, checkpoints, forecasts, reconciliation."""
