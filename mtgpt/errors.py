@@ -42,7 +42,9 @@ class MTGPTError(Exception):
     def sentence(self) -> str:
         """All facts in one line: ``where: what (got …, expected …). next step.``"""
         facts = [
-            f"{name} {_short(value)}" for name, value in (("got", self.got), ("expected", self.expected)) if value is not None
+            f"{name} {_short(value)}"
+            for name, value in (("got", self.got), ("expected", self.expected))
+            if value is not None
         ]
         text = f"{self.where}: {self.what}" if self.where else self.what
         if facts:
