@@ -45,7 +45,8 @@ def command(
     columns = (TextColumn("training"), BarColumn(), MofNCompleteColumn(), TextColumn("loss {task.fields[loss]:.4f}"))
     out = console(stderr=True)
     with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=out, disable=as_json) as bar:
-        task = bar.add_task("training", total=None, loss=float("nan"))
+        # No line before the first step: of several processes only the first reports any.
+        task = bar.add_task("training", total=None, loss=float("nan"), visible=False)
         trained = train_cities(
             cities,
             settings=settings(),
@@ -53,8 +54,10 @@ def command(
             name=name,
             changes=_changes(set_ or []),
             device=device,
-            progress=lambda step, steps, loss: bar.update(task, completed=step, total=steps, loss=loss),
+            progress=lambda step, steps, loss: bar.update(task, completed=step, total=steps, loss=loss, visible=True),
         )
+    if trained.rank:
+        return
     facts = {
         "model": str(trained.folder),
         "steps": trained.steps,

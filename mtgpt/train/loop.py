@@ -37,13 +37,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trained:
-    """What a run left behind; ``resumed_at`` is the step of the checkpoint it went on from, 0 for none."""
+    """What a run left behind.
+
+    Attributes:
+        folder: Of the run.
+        steps: Steps done in all.
+        seconds: Of this process, from the first to the last step.
+        loss: Of the last step.
+        resumed_at: Step of the checkpoint it went on from, 0 for none.
+        rank: Of this process among those that trained together; 0 speaks for all.
+    """
 
     folder: Path
     steps: int
     seconds: float
     loss: float
     resumed_at: int
+    rank: int
 
 
 def train(
@@ -166,7 +176,9 @@ def _train(
                     parameter.copy_(average[name])
             save_model(model, folder, training=_card(config, panels, cities, where))
             log({"event": "end", "step": end, "seconds": round(time.monotonic() - began, 2)})
-    return Trained(folder=folder, steps=end, seconds=time.monotonic() - began, loss=loss_value, resumed_at=start)
+    return Trained(
+        folder=folder, steps=end, seconds=time.monotonic() - began, loss=loss_value, resumed_at=start, rank=rank
+    )
 
 
 def batch_loss(quantiles: Tensor, batch: Batch, levels: Tensor, weights: Tensor, scale_power: float) -> Tensor:
