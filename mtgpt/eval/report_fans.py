@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mtgpt.eval.report_html import Html, el, number
+from mtgpt.eval.report_map import some_visible
 from mtgpt.eval.report_svg import Fan, fan
 from mtgpt.eval.report_time import clock, local, moment
 
@@ -78,11 +79,10 @@ def _picks(forecast: Forecast, panel: Panel) -> list[_Pick]:
 
 
 def _sizes(forecast: Forecast, panel: Panel) -> np.ndarray:
-    # A twentieth of the visible steps says how large a series usually is, and is quick on a panel of thousands.
     if "index" not in forecast.series.columns:
         return np.ones(forecast.n_series)
-    visible = np.asarray(panel.values[: max(panel.steps_until(forecast.at), 1) : 20], dtype=np.float64)
-    part = np.abs(np.nan_to_num(visible[:, forecast.series["index"].to_numpy().astype(np.int64)]))
+    part = some_visible(panel, forecast)[:, forecast.series["index"].to_numpy().astype(np.int64)]
+    part = np.abs(np.nan_to_num(part))
     return np.maximum(np.percentile(part, 95, axis=0), 1e-6)
 
 
@@ -92,14 +92,13 @@ def _card(forecast: Forecast, pick: _Pick) -> Html:
     at = forecast.at.astype("datetime64[s]")
     tail = slice(max(0, len(forecast.history_time) - _HISTORY_STEPS), None)
     half = forecast.interval_s / 2
-    ends = [(coverage, *forecast.band(coverage)) for coverage in _bands(forecast)]
     data = Fan(
         history_x=(forecast.history_time[tail] - at).astype(np.float64) + half,
         history=forecast.history[pick.row, tail],
         ahead_x=(forecast.time - at).astype(np.float64) + half,
         end=float((forecast.time[-1] - at).astype(np.float64)) + forecast.interval_s,
         median=forecast.median[pick.row],
-        bands=[(coverage, low[pick.row], high[pick.row]) for coverage, low, high in ends],
+        bands=[(coverage, *_band(forecast, coverage, pick.row)) for coverage in _bands(forecast)],
         observed=None if forecast.observed is None else forecast.observed[pick.row],
         unit=str(row["unit"]),
         description=_describe(forecast, pick.row, name),
@@ -110,18 +109,18 @@ def _card(forecast: Forecast, pick: _Pick) -> Html:
 
 
 def _numbers(forecast: Forecast, row: int, name: str) -> Html:
-    columns = [("Median", forecast.median)]
+    columns = [("Median", forecast.median[row])]
     if 0.8 in _bands(forecast):
-        low, high = forecast.band(0.8)
+        low, high = _band(forecast, 0.8, row)
         columns += [("80% from", low), ("to", high)]
     if forecast.observed is not None:
-        columns.append(("Happened", forecast.observed))
+        columns.append(("Happened", forecast.observed[row]))
     head = el("tr", el("th", "From", scope="col"), [el("th", what, scope="col", class_="n") for what, _ in columns])
     body = [
         el(
             "tr",
             el("th", local(time, forecast.time_zone).strftime("%H:%M"), scope="row"),
-            [el("td", number(float(values[row, step])), class_="n") for _, values in columns],
+            [el("td", number(float(values[step])), class_="n") for _, values in columns],
         )
         for step, time in enumerate(forecast.time)
     ]
@@ -149,7 +148,7 @@ def _describe(forecast: Forecast, row: int, name: str) -> str:
         text += f"{number(float(last[-1]))} {unit} last measured; "
     text += f"by {end} the median forecast is {number(float(forecast.median[row, -1]))} {unit}"
     if 0.8 in _bands(forecast):
-        low, high = (float(edge[row, -1]) for edge in forecast.band(0.8))
+        low, high = (float(edge[-1]) for edge in _band(forecast, 0.8, row))
         text += f", with four in five outcomes expected between {number(low)} and {number(high)}"
     if forecast.observed is not None and np.isfinite(forecast.observed[row, -1]):
         text += f"; {number(float(forecast.observed[row, -1]))} {unit} happened"
@@ -157,8 +156,18 @@ def _describe(forecast: Forecast, row: int, name: str) -> str:
 
 
 def _bands(forecast: Forecast) -> list[float]:
-    there = np.asarray(forecast.coverages)
-    return [c for c in _BANDS if there.size and np.abs(there - c).min() < 1e-6]
+    slack = 1e-6
+    first, last = forecast.levels[0] - slack, forecast.levels[-1] + slack
+    return [c for c in _BANDS if first <= (1 - c) / 2 and (1 + c) / 2 <= last]
+
+
+def _band(forecast: Forecast, coverage: float, row: int) -> tuple[np.ndarray, np.ndarray]:
+    # Between two levels that the forecast carries, a quantile is interpolated: 0.25 from 0.2 and 0.3.
+    low, high = (
+        np.array([np.interp(level, forecast.levels, cell) for cell in forecast.quantiles[row]])
+        for level in ((1 - coverage) / 2, (1 + coverage) / 2)
+    )
+    return low, high
 
 
 def _capital(text: str) -> str:

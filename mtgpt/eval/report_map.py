@@ -78,13 +78,17 @@ def maps(panel: Panel, forecast: Forecast) -> Maps | None:
 
 def _reference(panel: Panel, index: np.ndarray, forecast: Forecast) -> np.ndarray:
     # Only what was visible: a reference from later days would be knowledge that nobody had.
-    visible = panel.values[: max(panel.steps_until(forecast.at), 1)]
-    with np.errstate(invalid="ignore"):
-        part = np.asarray(visible[::3][:, index], dtype=np.float64)
-        dark = np.isnan(part).all(axis=0)
-        part[:1, dark] = 0.0
-        found = np.nanpercentile(part, 90, axis=0)
+    part = np.array(some_visible(panel, forecast)[:, index], dtype=np.float64)
+    part[:1, np.isnan(part).all(axis=0)] = 0.0
+    found = np.nanpercentile(part, 90, axis=0)
     return np.where(found > 0, found, np.nan)
+
+
+def some_visible(panel: Panel, forecast: Forecast, most: int = 2000) -> np.ndarray:
+    """At most about so many steps of what was visible, float32 [t, S], spread evenly over days and hours."""
+    visible = panel.values[: max(panel.steps_until(forecast.at), 1)]
+    # An odd stride never falls into step with the hours of the day.
+    return visible[:: (len(visible) // most) | 1]
 
 
 def _edges(panel: Panel, index: np.ndarray) -> list[tuple[int, int]]:

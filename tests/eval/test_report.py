@@ -299,3 +299,12 @@ def test_models_have_names_for_people():
     assert is_ours("MT-GPT")
     assert is_ours("mtgpt")
     assert not is_ours("last value")
+
+
+def test_a_band_between_two_levels_is_interpolated_and_one_outside_all_levels_is_not_drawn(tmp_path, panel):
+    forecast = a_forecast(panel)
+    some = replace(forecast, levels=(0.1, 0.2, 0.3, 0.5, 0.7, 0.8, 0.9))
+    page = written(tmp_path, panel, forecasts=[some])
+    assert "50% of outcomes expected inside" in page
+    assert "80% of outcomes expected inside" in page
+    assert "95% of outcomes" not in page
