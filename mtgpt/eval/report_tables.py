@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -27,13 +28,13 @@ def ledger_table(ledger: pl.DataFrame) -> Html:
     rows: list[list[object]] = []
     for row in ledger.sort("source_id", "received_at").iter_rows(named=True):
         counts = [int(row[name] or 0) for name in _COUNTS]
-        rows.append([row["source_id"], row["kind"], *map(_count, counts), _adds_up(counts), _status(row)])
+        rows.append([row["source_id"], _file(row), *map(_count, counts), _adds_up(counts), _status(row)])
     sums = [int(ledger[name].sum()) for name in _COUNTS]
     total: list[object] = [el("th", "All", scope="row", class_="sum")]
     total.append(el("td", f"{count(ledger.height)} batches", class_="sum"))
     total += [el("td", count(value), class_="n sum") for value in sums]
     rows.append([*total, _adds_up(sums, "sum"), el("td", class_="sum")])
-    head: list[object] = ["Source", "Feed", *map(_right, ("Rows in", "Good", "Quarantined", "Duplicate"))]
+    head: list[object] = ["Source", "File", *map(_right, ("Rows in", "Good", "Quarantined", "Duplicate"))]
     return table("Rows in = good + quarantined + duplicate, batch by batch", [*head, "Adds up", "Status"], rows)
 
 
@@ -104,6 +105,16 @@ def _codes(facts: Mapping[str, Any], pattern: str) -> Html:
     if not facts:
         return el("td", "–")
     return el("td", [el("div", el("code", pattern.format(name, str(value)))) for name, value in facts.items()])
+
+
+def _file(row: Mapping[str, Any]) -> str:
+    # The ledger keeps the files as JSON; a batch that was derived from others has none.
+    try:
+        files = json.loads(row.get("files") or "[]")
+        names = [str(file["name"]) for file in files if file["role"] == "data"]
+    except (ValueError, TypeError, KeyError):
+        names = []
+    return ", ".join(names) or str(row["kind"])
 
 
 def _count(value: int) -> Html:

@@ -61,6 +61,7 @@ def a_manifest(**changes) -> CityManifest:
 
 def a_ledger() -> pl.DataFrame:
     row = {
+        "files": '[{"role": "data", "name": "speed_w11.csv.gz"}, {"role": "locations", "name": "places.csv"}]',
         "batch_id": "b1", "city_id": "line", "source_id": "roads", "kind": "matrix", "status": "committed", "reason": None,
         "received_at": datetime(2024, 3, 5, tzinfo=UTC), "rows_in": 12345, "rows_good": 12340, "rows_quarantined": 3,
         "rows_duplicate": 2,
@@ -181,6 +182,14 @@ def test_the_ledger_shows_every_batch_its_arithmetic_and_the_sum(tmp_path, panel
     assert "12,350" in text
     assert text.count("✓ yes") == 3
     assert "held: 9 % of the rows are bad" in text
+    assert "speed_w11.csv.gz" in text
+    assert "places.csv" not in text
+
+
+@pytest.mark.parametrize("files", [None, "", "[]", "not json", '[{"name": 3}]', "7"])
+def test_a_ledger_row_whose_files_are_unreadable_shows_its_kind(tmp_path, panel, files):
+    ledger = a_ledger().with_columns(files=pl.lit(files, pl.String), kind=pl.lit("trip_counts"))
+    assert "trip_counts" in Reader(written(tmp_path, panel, ledger=ledger)).text
 
 
 def test_a_batch_that_does_not_add_up_is_marked(tmp_path, panel):
