@@ -178,6 +178,7 @@ def _derive(lake: Lake, parts: Iterable[pl.DataFrame], batch: Batch, predicate: 
         judged = Judged(staged=Staging(folder=folder))
         for counts in parts:
             judged.take(Chunk(table=_OBSERVATION, frame=counts), batch, lake)
+        judged.finish(lake)
         result = land(batch, judged, lake, landing=Landing(replace={_OBSERVATION: predicate}))
     return replace(result, seconds=time.monotonic() - started)
 

@@ -57,12 +57,19 @@ class Judged:
         known = {"city_id": batch.city_id, "source_id": batch.source_id, "batch_id": batch.batch_id}
         frame = chunk.frame.with_columns(pl.lit(value).alias(name) for name, value in known.items() if name in names)
         verdict = judge(frame, contract, received_at=batch.received_at)
-        repeated = self.staged.add_new(chunk.table, verdict.good, contract, time_column=table.time_column)
-        found = Counts.of(chunk.table, verdict) + Counts(table=chunk.table, duplicates=repeated)
+        self.staged.add(chunk.table, verdict.good, time_column=table.time_column)
+        found = Counts.of(chunk.table, verdict)
         self.counts[chunk.table] = self.counts[chunk.table] + found if chunk.table in self.counts else found
         if verdict.bad.height:
             added = json.dumps({name: known[name] for name in known if name in names}, separators=(",", ":"))
             self.staged.add(QUARANTINE, _refused(verdict.bad, chunk.table, batch, lake, added=f",{added[1:]}"))
+
+    def finish(self, lake: Lake) -> None:
+        """Finds the keys that stand in several chunks; call it once, after the last chunk."""
+        for name, found in self.counts.items():
+            table = lake.table(name)
+            repeated = self.staged.drop_repeated(name, table.contract, time_column=table.time_column)
+            self.counts[name] = found + Counts(table=name, duplicates=repeated)
 
 
 def read_batch(
@@ -86,6 +93,7 @@ def read_batch(
     for chunk in adapter.read(_by_role(batch, adapter), options, context):
         judged.take(chunk, batch, lake)
         progress(f"{batch.source_id}: {label}: {judged.rows:,} rows read")
+    judged.finish(lake)
     if not judged.rows:
         raise FeedError(
             "the feed holds no rows", where=f"{batch.source_id}: {label}", got="0 rows", next_step="check the source"

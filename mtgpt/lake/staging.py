@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from mtgpt.contracts.contract import Contract
 
 MEMORY_BYTES = 192 << 20
+_BYTES: dict[Any, int] = {pl.String: 24, pl.Float32: 4, pl.Int32: 4}
 _LOCK = "lock"
 
 
@@ -80,9 +81,9 @@ class Piece:
         """The rows, of which only what is asked for is read."""
         return pl.scan_ipc(self.file) if self.frame is None and self.file is not None else self.read().lazy()
 
-    def overlaps(self, low: Any, high: Any) -> bool:
-        """Whether its span touches another; a table without a time column overlaps always."""
-        return self.low is None or low is None or (self.low <= high and low <= self.high)
+    def overlaps(self, other: Piece) -> bool:
+        """Whether the two touch in time; without a time column they do always."""
+        return self.low is None or other.low is None or (self.low <= other.high and other.low <= self.high)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -123,7 +124,7 @@ class Staging:
             yield piece.read()
 
     def in_memory(self, table: str) -> pl.DataFrame | None:
-        """The table's rows as one frame, without a copy, where none of them lies in a file."""
+        """The table's rows as one frame, without a copy, where none of them lies in a file; None otherwise."""
         frames = [piece.frame for piece in self.pieces(table)]
         if not frames or any(frame is None for frame in frames):
             return None
@@ -138,32 +139,42 @@ class Staging:
         if frame.height:
             self._pieces.setdefault(table, []).append(self._piece(frame, time_column))
 
-    def add_new(self, table: str, frame: pl.DataFrame, contract: Contract, *, time_column: str | None = None) -> int:
-        """Adds the rows whose key did not stand in an earlier chunk of this batch.
+    def drop_repeated(self, table: str, contract: Contract, *, time_column: str | None = None) -> int:
+        """Takes out rows whose key stood in an earlier chunk of this batch; keys are unique within a chunk.
+
+        Chunks that are apart in time are never compared. The others are compared by hash, and only rows whose hash
+        stands twice by the key itself, so that a large batch in any order costs one pass.
 
         Args:
             table: Its name.
-            frame: Judged rows; keys are unique within.
             contract: The table's contract.
-            time_column: Its time column; chunks that are apart in time are never compared.
+            time_column: Its time column.
 
         Returns:
-            How many rows were left out.
+            How many rows were taken out.
         """
-        before = frame.height
+        pieces = self.pieces(table)
+        near = [one for one in pieces if any(one.overlaps(other) for other in pieces if other is not one)]
+        if not near:
+            return 0
         key = list(contract.key)
-        low, high = _span(frame, time_column)
-        for piece in self.pieces(table):
-            if not frame.height or not piece.overlaps(low, high):
-                continue
-            earlier = piece.lazy()
-            if time_column is not None and low is not None:
-                earlier = earlier.filter(pl.col(time_column).is_between(low, high))
-            known = earlier.select(key).join(frame.lazy().select(key), on=key, how="semi").collect()
-            if known.height:
-                frame = frame.join(known, on=key, how="anti", maintain_order="left")
-        self.add(table, frame, time_column=time_column)
-        return before - frame.height
+        key_hash = pl.struct(key).hash().alias("hash")
+        hashes = pl.concat([one.lazy().select(key_hash).collect().to_series() for one in near])
+        if hashes.n_unique() == len(hashes):
+            return 0
+        before = self.rows(table)
+        repeated = hashes.filter(hashes.is_duplicated()).unique().implode()
+        seen = [pl.DataFrame(schema=contract.polars_schema).select(key)]
+
+        def without_repeated(piece: Piece) -> pl.DataFrame:
+            frame = piece.read()
+            keys = frame.filter(key_hash.is_in(repeated)).select(key)
+            known = keys.join(pl.concat(seen), on=key, how="semi")
+            seen.append(keys)
+            return frame.join(known, on=key, how="anti", maintain_order="left") if known.height else frame
+
+        self.rewrite(table, without_repeated, time_column=time_column)
+        return before - self.rows(table)
 
     def rewrite(self, table: str, change: Callable[[Piece], pl.DataFrame], *, time_column: str | None = None) -> None:
         """Replaces every piece by what ``change`` makes of it."""
@@ -171,14 +182,14 @@ class Staging:
         for piece in old:
             changed = change(piece)
             if piece.frame is not None:
-                self._held_bytes -= int(piece.frame.estimated_size())
+                self._held_bytes -= _size(piece.frame)
             self.add(table, changed, time_column=time_column)
             if piece.file is not None:
                 piece.file.unlink(missing_ok=True)
 
     def _piece(self, frame: pl.DataFrame, time_column: str | None) -> Piece:
         low, high = _span(frame, time_column)
-        size = int(frame.estimated_size())
+        size = _size(frame)
         if self._held_bytes + size <= self.memory_bytes:
             self._held_bytes += size
             return Piece(rows=frame.height, frame=frame, file=None, low=low, high=high)
@@ -191,6 +202,11 @@ class Staging:
                 # Polars words some of the disk's refusals as its own.
                 raise OSError(str(error)) from error
         return Piece(rows=frame.height, frame=None, file=file, low=low, high=high)
+
+
+def _size(frame: pl.DataFrame) -> int:
+    # A column of one repeated value is nearly nothing now and a value per row when it is written.
+    return frame.height * sum(_BYTES.get(dtype, 8) for dtype in frame.dtypes)
 
 
 def _span(frame: pl.DataFrame, time_column: str | None) -> tuple[Any, Any]:

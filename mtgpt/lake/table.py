@@ -8,6 +8,7 @@ two tables' commits learns from it, later, what is already there.
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -230,13 +231,13 @@ class Table:
         # Delta renames files into place but leaves them in the kernel's cache; acknowledged must mean on the disk.
         log = self.path / "_delta_log"
         added: list[Path] = []
+        files: list[Path] = []
         for version in range(since + 1, table.version() + 1):
             entry = log / f"{version:020d}.json"
             lines = (json.loads(line) for line in entry.read_bytes().splitlines())
             added += [self.path / unquoted(line["add"]["path"]) for line in lines if "add" in line]
             checkpoint = entry.with_suffix(".checkpoint.parquet")
-            for file in (entry, checkpoint, log / "_last_checkpoint") if checkpoint.exists() else (entry,):
-                sync_file(file)
+            files += [entry, checkpoint, log / "_last_checkpoint"] if checkpoint.exists() else [entry]
         folders = {file.parent for file in added}
         for folder in tuple(folders):
             if folder != self.path and len(list(folder.iterdir())) <= len(added):
@@ -244,8 +245,9 @@ class Table:
                 folders.update(parent for parent in folder.parents if parent.is_relative_to(self.path))
         if since < 0:
             folders.update((self.path, self.path.parent))
-        for file in added:
-            sync_file(file)
+        # The kernel writes them together when they are asked for together.
+        with ThreadPoolExecutor(max_workers=4) as pool:
+            list(pool.map(sync_file, [*files, *added]))
         for folder in (*folders, log):
             sync_folder(folder)
 

@@ -37,7 +37,7 @@ def _weather(hours: list[int], tag: str = "x") -> pl.DataFrame:
 
 def test_rows_over_the_budget_go_to_files_and_come_back_in_order(tmp_path: Path) -> None:
     frames = [_weather(list(range(start, start + 50))) for start in (0, 50, 100)]
-    staged = Staging(folder=tmp_path, memory_bytes=int(frames[0].estimated_size()))
+    staged = Staging(folder=tmp_path, memory_bytes=12_000)
     for frame in frames:
         staged.add("weather", frame, time_column="time_start")
     assert len(list(tmp_path.glob("*.arrow"))) == 2
@@ -64,10 +64,9 @@ def test_a_key_stays_once_however_a_batch_is_cut_into_chunks(
     tmp_path: Path, chunks: list[list[int]], spilled: bool
 ) -> None:
     staged = Staging(folder=tmp_path, memory_bytes=0 if spilled else 1 << 20)
-    dropped = sum(
-        staged.add_new("weather", _weather(hours, str(index)), WEATHER, time_column="time_start")
-        for index, hours in enumerate(chunks)
-    )
+    for index, hours in enumerate(chunks):
+        staged.add("weather", _weather(hours, str(index)), time_column="time_start")
+    dropped = staged.drop_repeated("weather", WEATHER, time_column="time_start")
     first: dict[int, str] = {}
     for index, hours in enumerate(chunks):
         for hour in hours:
