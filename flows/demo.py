@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from contextlib import contextmanager
@@ -131,7 +132,7 @@ def main(
     path = demo(str(folder))
     sys.stdout.write(
         f"\nThe road from feeds to forecasts took {time.monotonic() - started:.0f} s. The city is simulated.\n"
-        f"Open {path} in a browser. Then try: {Path(sys.executable).parent.name}/mtgpt forecast {CITY}\n"
+        f"Open {path} in a browser. Then try: {os.path.relpath(Path(sys.executable).parent)}/mtgpt forecast {CITY}\n"
     )
 
 
