@@ -55,7 +55,7 @@ def day_departures(network: Network, day: Day, weather: Weather, rng: np.random.
     commute, errand, through = _gravity(network)
     wet = np.array([min(weather.rain_at(day.start + timedelta(seconds=float(s))), 3.0) / 3.0 for s in begin_s])
     mood = 1 + _noise(slots, rng, hold=0.85, spread=0.05)
-    level = float(rng.lognormal(0, 0.03))
+    level = float(rng.lognormal(0, 0.04))
     parts = [
         (commute, _to_work(day, clock)),
         (commute.T, _from_work(day, clock)),

@@ -58,14 +58,14 @@ class Weather:
     wind_m_s: np.ndarray
 
     def rain_at(self, at: datetime) -> float:
-        """Rain of the hour that holds this instant, mm."""
-        hour = int((at - self.start) / timedelta(hours=1))
-        return float(self.rain_mm[min(max(hour, 0), len(self.rain_mm) - 1)])
+        """Rain at this instant as mm/h: it swells and fades between the middles of the hours."""
+        middles = np.arange(len(self.rain_mm)) + 0.5
+        return float(np.interp((at - self.start) / timedelta(hours=1), middles, self.rain_mm))
 
     def temperature_at(self, at: datetime) -> float:
-        """Temperature of the hour that holds this instant, °C."""
-        hour = int((at - self.start) / timedelta(hours=1))
-        return float(self.temperature_c[min(max(hour, 0), len(self.temperature_c) - 1)])
+        """Temperature at this instant, °C."""
+        middles = np.arange(len(self.temperature_c)) + 0.5
+        return float(np.interp((at - self.start) / timedelta(hours=1), middles, self.temperature_c))
 
 
 def days(count: int, first: date = FIRST_DAY) -> list[Day]:

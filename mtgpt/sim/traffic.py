@@ -6,6 +6,7 @@ and shockwaves travel. Needs the extra ``sim``.
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -97,8 +98,7 @@ def simulate_day(
     detectors = network.detectors
     steps = day.hours * 3600 // STEP_S
     speed, flow = np.zeros((steps, len(detectors))), np.zeros((steps, len(detectors)))
-    hourly = [weather.rain_at(day.start + timedelta(hours=h)) for h in range(day.hours)]
-    rain = np.repeat(hourly, 3600 // STEP_S)
+    rain = np.array([weather.rain_at(day.start + timedelta(seconds=(i + 0.5) * STEP_S)) for i in range(steps)])
     for i, street in enumerate(detectors):
         speed[:, i], flow[:, i] = _detect(world, street, steps, rain, rng)
     late = len(world.VEHICLES_LIVING) * PLATOON
@@ -138,9 +138,11 @@ def _build_world(network: Network, day: Day, departures: Departures, *, seed: in
     names = [junction.name for junction in network.junctions]
     # 1.2 platoons over two time steps make exactly one, however the simulator rounds the steps.
     width = 2 * world.DELTAT
+    # Without the recorder of scenario files around it, which costs more than the simulation.
+    add = inspect.unwrap(type(world).adddemand)
     for at, origin, target in zip(departures.time_s, departures.origin, departures.target, strict=True):
         t = float(at) + WARM_UP_S
-        world.adddemand(names[origin], names[target], t, t + width, volume=1.2 * PLATOON)
+        add(world, names[origin], names[target], t, t + width, volume=1.2 * PLATOON)
     world.finalize_scenario()
     assert len(world.VEHICLES) == len(departures.time_s)
     return world
@@ -149,7 +151,7 @@ def _build_world(network: Network, day: Day, departures: Departures, *, seed: in
 def _changes(day: Day, incidents: list[Incident]) -> list[float]:
     # Seconds of simulated time at which weather or incidents change a street.
     end = float(WARM_UP_S + day.hours * 3600)
-    times = {WARM_UP_S + 3600.0 * hour for hour in range(day.hours)} | {end + 60}
+    times = {WARM_UP_S + 900.0 * quarter for quarter in range(4 * day.hours)} | {end + 60}
     for incident in incidents:
         for moment in (incident.start, incident.end):
             times.add((moment - day.start).total_seconds() + WARM_UP_S)
