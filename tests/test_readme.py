@@ -65,3 +65,11 @@ def test_the_tree_in_the_readme_names_every_part(readme, repo):
     tree = readme.split("## How it is built")[1].split("```")[1]
     parts = [p.name for p in (repo / "mtgpt").iterdir() if p.is_dir() and p.name[0] not in "_."]
     assert [name for name in parts if f"  {name}/" not in tree] == []
+
+
+def test_the_figures_in_the_readme_are_rows_of_the_benchmark(readme):
+    from tests.bench.run import BENCHES
+
+    table = readme.split("<!-- figures -->")[1].split("<!-- /figures -->")[0]
+    rows = {name for bench in BENCHES for name in bench.rows}
+    assert set(re.findall(r"^\| `(\w+)`", table, re.MULTILINE)) == rows
