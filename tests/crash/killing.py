@@ -243,6 +243,7 @@ def _faults(scene: Scene, waves: int, lines: list[dict[str, Any]]) -> tuple[list
         if row[1] < 0
     ]
     faults += [f"batch {name} is still held" for name in ledger.filter(pl.col("status") == "held")["batch_id"]]
+    faults += _booked(lake, ledger)
     faults += _observations(lake, waves)
     faults += _trips(lake, waves)
     faults += _spots(lake, waves)
@@ -252,6 +253,23 @@ def _faults(scene: Scene, waves: int, lines: list[dict[str, Any]]) -> tuple[list
         for earlier in range(0, version + 1, max(1, version // 20)):
             lake.scan(name, version=earlier).collect()
     return faults, ledger.height
+
+
+def _booked(lake: Lake, ledger: pl.DataFrame) -> list[str]:
+    """The ledger's good rows are those that carry the batch's id."""
+    there: Counter[str] = Counter()
+    for name in ("observation", "trip"):
+        there.update(dict(lake.scan(name).group_by("batch_id").len().collect().iter_rows()))
+    faults = []
+    for row in ledger.filter(pl.col("kind") == "rows").iter_rows(named=True):
+        tables = json.loads(row["tables"])
+        good = sum(
+            tables[name]["good"] for name in ("observation", "trip") if name in tables and row["status"] != "held"
+        )
+        # Rows that landed with mended contracts before a kill and are refused by the others after it are booked as such.
+        if row["reason"] is None and not good <= there[row["batch_id"]] <= good + row["rows_quarantined"]:
+            faults.append(f"batch {row['batch_id']} booked {good} rows, {there[row['batch_id']]} are there")
+    return faults
 
 
 def _observations(lake: Lake, waves: int) -> list[str]:
