@@ -15,7 +15,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from mtgpt.ingest.adapter import DATA, ROW, Chunk, Roles
 from mtgpt.ingest.journeys import PERIOD_PATTERN, Period, file_period, naive_times, outside
 from mtgpt.ingest.localtime import journey_to_utc
-from mtgpt.ingest.marks import NUMBER_UNREADABLE, TIME_DOES_NOT_EXIST, TIME_UNREADABLE, first_fault, marked
+from mtgpt.ingest.marks import (
+    NUMBER_UNREADABLE,
+    TEXT_UNREADABLE,
+    TIME_DOES_NOT_EXIST,
+    TIME_UNREADABLE,
+    first_fault,
+    marked,
+)
 from mtgpt.ingest.places import spots
 from mtgpt.ingest.table_file import choose_columns, read_table
 from mtgpt.ingest.trip_key import trip_keys
@@ -41,7 +48,10 @@ _COLUMNS: Mapping[str, tuple[str, ...]] = {
 }
 _SHOWN = [name for name in _COLUMNS if name not in {"ride", "bike"}]
 _PLACES = [f"{end}_{axis}" for end in ("from", "to") for axis in ("lon", "lat")]
+_NAMES = [f"{end}_{fact}" for end in ("from", "to") for fact in ("id", "name")]
 _DECIMALS = 3
+# What stands in the place of bytes that are not UTF-8.
+_REPLACEMENT = "\ufffd"
 
 
 class BikeTripsOptions(BaseModel):
@@ -85,8 +95,10 @@ class BikeTripsAdapter:
         seen: list[pl.DataFrame] = []
         for raw in read_table(file, choose):
             trips = _typed(raw, options)
-            seen.append(_stations(trips))
-            yield Chunk(table="trip", frame=_trips(trips, raw, period, context))
+            fault = _faults(trips, raw, period)
+            # A line that is no trip, such as a header in the middle, names no station either.
+            seen.append(_stations(trips.filter(fault.is_null())))
+            yield Chunk(table="trip", frame=_trips(trips, raw, fault, context))
         yield _spots(pl.concat(seen))
 
 
@@ -112,17 +124,21 @@ def _station(end: str, options: BikeTripsOptions) -> pl.Expr:
     return pl.when(text.str.len_bytes() > 0).then(text)
 
 
-def _trips(trips: pl.DataFrame, raw: pl.DataFrame, period: Period | None, context: FeedContext) -> pl.DataFrame:
+def _faults(trips: pl.DataFrame, raw: pl.DataFrame, period: Period | None) -> pl.Series:
     unreadable = pl.select(
         pl.any_horizontal(trips[place].is_null() & raw[place].is_not_null() for place in _PLACES)
     ).to_series()
-    fault = trips.select(
+    return trips.select(
         first_fault(
             (pl.col("start_time").is_null() | pl.col("end_time").is_null(), TIME_UNREADABLE),
             *outside("start_time", period),
             (pl.lit(unreadable), NUMBER_UNREADABLE),
+            (pl.any_horizontal(pl.col(_NAMES).str.contains(_REPLACEMENT, literal=True)), TEXT_UNREADABLE),
         )
     ).to_series()
+
+
+def _trips(trips: pl.DataFrame, raw: pl.DataFrame, fault: pl.Series, context: FeedContext) -> pl.DataFrame:
     facts = ["ride"] if "ride" in trips.columns else ["start_time", "end_time", "from_id", "to_id"]
     facts += ["bike"] if "bike" in trips.columns else []
     utc = journey_to_utc(trips, "start_time", "end_time", context.time_zone)

@@ -85,7 +85,7 @@ class ChargedAdapter:
                 yield from _series(files[role], variable, set(ids), context.time_zone)
         if WEATHER in files:
             # The weather of the city, not of a station: one place in its middle.
-            middle = {"lon": round(float(stations["lon"].mean()), 3), "lat": round(float(stations["lat"].mean()), 3)}  # pyright: ignore[reportArgumentType]
+            middle = stations.select(pl.col("lon", "lat").mean().round(3)).row(0, named=True)
             yield weather(files[WEATHER], _WEATHER.model_copy(update=middle), zone=context.time_zone)
 
 
@@ -121,4 +121,12 @@ def _stations(file: FeedFile) -> pl.DataFrame:
         return _STATION_COLUMNS
 
     numbers = [name for name in _STATION_COLUMNS.values() if name != "id"]
-    return pl.concat(read_table(file, choose)).with_columns(pl.col(numbers).cast(pl.Float64, strict=False))
+    stations = pl.concat(read_table(file, choose))
+    unnamed = stations["id"].is_null().arg_true()
+    if len(unnamed) or stations["id"].is_duplicated().any():
+        raise FeedError(
+            "a station without an id" if len(unnamed) else "a station stands twice",
+            where=file.name,
+            got=f"line {unnamed[0] + 2}" if len(unnamed) else stations["id"].filter(stations["id"].is_duplicated())[0],
+        )
+    return stations.with_columns(pl.col(numbers).cast(pl.Float64, strict=False))

@@ -19,6 +19,7 @@ import polars as pl
 from mtgpt.errors import FeedError
 from mtgpt.ingest.archive import DEFAULT_CAPS, checked_zip, open_guarded
 from mtgpt.ingest.long_rows import Unreadable
+from mtgpt.ingest.text import no_table, refuse_other_than_text, utf8
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -104,11 +105,11 @@ def read_h5(file: FeedFile, key: str | None) -> Grid:
         raise FeedError("not a readable HDF5 file", where=file.name) from None
     if key is None and len(store) != 1:
         raise FeedError(
-            "several objects",
+            "several objects" if len(store) else "holds no object",
             where=file.name,
-            got=", ".join(store),
+            got=", ".join(store) or None,
             expected="one",
-            next_step="name one with the option key",
+            next_step="name one with the option key" if len(store) else None,
         )
     name = key or str(next(iter(store)))
     node = _inside(store, name, file.name)
@@ -139,14 +140,17 @@ def _inside(group: Any, name: str, where: str) -> Any:
         link = parent.get(part, getlink=True)
         if isinstance(link, h5py.ExternalLink):
             raise FeedError("points to another file", where=f"{where}: {name}")
-        parent = parent[part]
+        try:
+            parent = parent[part]
+        except KeyError:
+            raise FeedError("points to what is not there", where=f"{where}: {name}") from None
     if isinstance(parent, h5py.Dataset) and (parent.external or parent.is_virtual):
         raise FeedError("keeps its numbers in another file", where=f"{where}: {name}")
     return parent
 
 
 def _h5_numbers(dataset: h5py.Dataset, file: FeedFile) -> h5py.Dataset:
-    if dataset.dtype.kind not in "fiu":
+    if dataset.shape is None or dataset.dtype.kind not in "fiu":
         raise FeedError("not numbers", where=f"{file.name}: {dataset.name}", got=str(dataset.dtype))
     if dataset.nbytes > max(DEFAULT_CAPS.free_bytes, DEFAULT_CAPS.ratio * file.size):
         raise FeedError("expands too far", where=file.name, got=f"{dataset.nbytes} bytes from {file.size}")
@@ -175,28 +179,37 @@ def read_csv_grid(file: FeedFile, *, header: bool, time: Sequence[str], separato
         data = stream.read().removeprefix(b"\xef\xbb\xbf")
     if not data.strip():
         raise FeedError("the file is empty", where=file.name, expected="numbers")
+    refuse_other_than_text(data[:4096], where=file.name)
     width = _width(data, separator, file.name)
     first = data[: data.index(b"\n")] if b"\n" in data else data
-    names = [cell.strip().strip('"') for cell in first.decode("utf-8", "replace").rstrip("\r").split(separator)]
+    names = [cell.strip().strip('"') for cell in _names(first, file.name, header=header).split(separator)]
     columns = [f"c{index}" for index in range(width)]
     time_at = None
     if time:
         time_at = next((names.index(one) for one in time if header and one in names), None)
         if time_at is None:
             raise FeedError(
-                "no such column of times", where=file.name, got=", ".join(names[:5]), expected=" or ".join(time)
+                "no such column of times",
+                where=file.name,
+                got=", ".join(names[:5]),
+                expected=" or ".join(one or "one without a name" for one in time),
             )
     kept = [column for index, column in enumerate(columns) if index != time_at]
     body = data[len(first) + 1 :] if header else data
     if not body.strip():
         raise FeedError("the file has no steps", where=file.name, got="a header only")
-    frame, unreadable = _cells(body, columns, kept, separator, file.name)
+    frame, unreadable = _cells(body, columns, kept, separator, file.name, first_line=1 + header)
     return Grid(
         values=frame.select(kept).to_numpy(),
         ids=[name for index, name in enumerate(names) if index != time_at] if header else None,
         times=None if time_at is None else frame[columns[time_at]],
         unreadable=unreadable,
     )
+
+
+def _names(line: bytes, where: str, *, header: bool) -> str:
+    # Names become ids, which must not change with a guess; in a line of numbers an odd cell is that row's fault alone.
+    return (utf8(line, where=where) if header else line.decode("utf-8", "replace")).rstrip("\r")
 
 
 def _width(data: bytes, separator: str, where: str) -> int:
@@ -218,14 +231,19 @@ def _width(data: bytes, separator: str, where: str) -> int:
 
 
 def _cells(
-    body: bytes, columns: Sequence[str], numeric: Sequence[str], separator: str, where: str
+    body: bytes, columns: Sequence[str], numeric: Sequence[str], separator: str, where: str, *, first_line: int
 ) -> tuple[pl.DataFrame, tuple[Unreadable, ...]]:
     numbers = set(numeric)
 
     def read(dtype: type[pl.DataType]) -> pl.DataFrame:
         schema = {column: dtype if column in numbers else pl.String for column in columns}
         return pl.read_csv(
-            io.BytesIO(body), has_header=False, schema=schema, separator=separator, encoding="utf8-lossy"
+            io.BytesIO(body),
+            has_header=False,
+            schema=schema,
+            separator=separator,
+            encoding="utf8-lossy",
+            missing_columns="insert",
         )
 
     try:
@@ -235,7 +253,7 @@ def _cells(
     try:
         texts = read(pl.String)
     except pl.exceptions.PolarsError as error:
-        raise FeedError("not a table of numbers", where=where, got=str(error).splitlines()[0]) from None
+        raise no_table(body, error, where=where, first_line=first_line) from None
     parsed = texts.with_columns(pl.col(numeric).str.strip_chars().cast(pl.Float64, strict=False))
     odd = texts.select(
         (parsed[name].is_null() & ~pl.col(name).str.strip_chars().str.to_lowercase().is_in(_NO_VALUE)).alias(name)

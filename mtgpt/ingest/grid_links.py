@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -14,6 +12,7 @@ from mtgpt.errors import FeedError
 from mtgpt.ingest.archive import checked_zip, open_guarded
 from mtgpt.ingest.grid_file import read_array, suffix
 from mtgpt.ingest.places import links, nearest_in
+from mtgpt.ingest.text import cells
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -75,7 +74,7 @@ def read_pairs(file: FeedFile, ids: Sequence[str], *, key: str | None = None) ->
         FeedError: A matrix of another size than N × N, or nothing of that kind.
     """
     if suffix(file.name) in {".npy", ".npz"}:
-        return _square(_numpy_matrix(file, key), ids, file.name)
+        return _square(_numpy_matrix(file, key, len(ids)), ids, file.name)
     rows = _csv_rows(file)
     labelled = _labelled(rows, ids, file.name)
     if labelled is not None:
@@ -85,23 +84,28 @@ def read_pairs(file: FeedFile, ids: Sequence[str], *, key: str | None = None) ->
     return _square(_floats(rows, file.name), ids, file.name)
 
 
-def _numpy_matrix(file: FeedFile, key: str | None) -> np.ndarray:
+def _numpy_matrix(file: FeedFile, key: str | None, count: int) -> np.ndarray:
     if suffix(file.name) == ".npz":
         try:
             with np.load(checked_zip(file.path, file.name), allow_pickle=False) as arrays:
                 names = set(arrays.files)
                 if names >= _MATRIX_KEYS or names >= _COORDINATE_KEYS:
-                    return _sparse(file, {name: arrays[name] for name in names})
-        except (ValueError, OSError, EOFError) as error:
+                    return _sparse(file, {name: arrays[name] for name in names}, count)
+        except (ValueError, TypeError, OSError, EOFError) as error:
             raise FeedError("not a readable numpy file", where=file.name, got=str(error)) from None
     return np.asarray(read_array(file, key), dtype=np.float64)
 
 
-def _sparse(file: FeedFile, arrays: dict[str, np.ndarray]) -> np.ndarray:
+def _sparse(file: FeedFile, arrays: dict[str, np.ndarray], count: int) -> np.ndarray:
     height, width = (int(size) for size in arrays["shape"])
     # A few bytes may claim a matrix of any size.
-    if height != width or height > 50_000:
-        raise FeedError("not a square matrix of places", where=file.name, got=f"{height} × {width}")
+    if (height, width) != (count, count):
+        raise FeedError(
+            "the matrix does not fit the places",
+            where=file.name,
+            got=f"{height} × {width}",
+            expected=f"{count} × {count}",
+        )
     if "row" in arrays:
         return scipy.sparse.coo_array((arrays["data"], (arrays["row"], arrays["col"])), shape=(height, width)).toarray()
     form = bytes(arrays["format"].item()).decode() if "format" in arrays else "csr"
@@ -115,11 +119,7 @@ def _sparse(file: FeedFile, arrays: dict[str, np.ndarray]) -> np.ndarray:
 
 def _csv_rows(file: FeedFile) -> list[list[str]]:
     with open_guarded(file.path, file.name) as stream:
-        text = stream.read().decode("utf-8-sig", errors="replace")
-    rows = [row for row in csv.reader(io.StringIO(text)) if row]
-    if not rows:
-        raise FeedError("the file is empty", where=file.name)
-    return rows
+        return cells(stream.read(), where=file.name)
 
 
 def _labelled(rows: list[list[str]], ids: Sequence[str], where: str) -> Pairs | None:
@@ -136,10 +136,16 @@ def _labelled(rows: list[list[str]], ids: Sequence[str], where: str) -> Pairs | 
 
 def _edges(rows: list[list[str]], ids: Sequence[str], where: str) -> Pairs:
     body = rows if _is_number(rows[0][2]) else rows[1:]
+    odd = next((row for row in body if len(row) != 3), None)
+    if odd is not None:
+        raise FeedError("a line of another length", where=where, got=", ".join(odd), expected="from, to, value")
     index = {name: at for at, name in enumerate(ids)}
     if not any(row[0] in index or row[1] in index for row in body):
+        if len(rows) == 3:
+            # Three lines of three numbers: a matrix of another city sooner than a list of three links.
+            return _square(_floats(rows, where), ids, where)
         index = {str(at): at for at in range(len(ids))}
-    kept = [row for row in body if len(row) == 3 and row[0] in index and row[1] in index and row[0] != row[1]]
+    kept = [row for row in body if row[0] in index and row[1] in index and row[0] != row[1]]
     if not kept:
         raise FeedError(
             "none of its pairs is about this city's places", where=where, got=", ".join(body[0] if body else [])
@@ -161,6 +167,14 @@ def _is_number(text: str) -> bool:
 
 
 def _floats(rows: list[list[str]], where: str) -> np.ndarray:
+    odd = next((number for number, row in enumerate(rows, start=1) if len(row) != len(rows[0])), None)
+    if odd is not None:
+        raise FeedError(
+            f"row {odd} is not as long as the first",
+            where=where,
+            got=f"{len(rows[odd - 1])} cells",
+            expected=f"{len(rows[0])} cells",
+        )
     try:
         return np.array(rows, dtype=np.float64)
     except ValueError as error:

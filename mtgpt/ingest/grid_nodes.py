@@ -46,21 +46,21 @@ def read_node_link(file: FeedFile, options: NodeLinkOptions, *, crs: str) -> tup
         series = [node[options.values] for node in nodes]
         lon, lat = _positions(nodes, options, crs, file.name)
         pairs = None if options.links is None else _pairs(document[options.links], ids, options)
-    except (KeyError, TypeError, IndexError) as error:
+        lengths = {len(one) for one in series}
+    except (KeyError, TypeError, IndexError, ValueError, OverflowError) as error:
         raise FeedError(
             "not the node-link JSON that the options describe",
             where=file.name,
             got=f"{type(error).__name__}: {error}",
             next_step="check the option nodes",
         ) from None
-    lengths = {len(one) for one in series}
     if len(lengths) != 1:
         raise FeedError(
             "series of different length", where=file.name, got=", ".join(map(str, sorted(lengths)[:5])) or "none"
         )
     try:
         values = np.array(series, dtype=np.float64).T
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError) as error:
         raise FeedError("values that are no numbers", where=file.name, got=str(error)) from None
     return Grid(values=values), Places(ids=ids, lon=lon, lat=lat), pairs
 

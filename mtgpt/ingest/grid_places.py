@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -12,6 +10,7 @@ import numpy as np
 from mtgpt.errors import FeedError
 from mtgpt.ingest.archive import open_guarded
 from mtgpt.ingest.places import to_wgs84
+from mtgpt.ingest.text import cells, utf8
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,7 +55,7 @@ def read_ids(file: FeedFile) -> list[str]:
         FeedError: There are none.
     """
     with open_guarded(file.path, file.name) as stream:
-        text = stream.read().decode("utf-8-sig", errors="replace")
+        text = utf8(stream.read(), where=file.name)
     ids = text.replace(",", " ").split()
     if not ids:
         raise FeedError("the list of ids is empty", where=file.name)
@@ -70,9 +69,7 @@ def read_locations(file: FeedFile, *, crs: str) -> Places:
         FeedError: Columns are missing, or a coordinate is no number.
     """
     with open_guarded(file.path, file.name) as stream:
-        rows = [row for row in csv.reader(io.StringIO(stream.read().decode("utf-8-sig", errors="replace"))) if row]
-    if not rows:
-        raise FeedError("the file is empty", where=file.name, expected="id, latitude, longitude")
+        rows = cells(stream.read(), where=file.name)
     header = [cell.strip().lower() for cell in rows[0]]
     columns = {
         fact: _found(header, names) for fact, names in (("id", _ID), ("lat", _LAT), ("lon", _LON), ("name", _NAME))

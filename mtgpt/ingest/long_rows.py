@@ -127,12 +127,15 @@ class LongRows:
         steps, places = block.shape
         flat = block.ravel()
         present = ~np.isnan(flat)
+        with np.errstate(over="ignore"):
+            # What single precision cannot hold becomes infinite, and is judged as that.
+            single = flat.astype(np.float32)
         row = np.repeat(np.arange(first_row, first_row + steps, dtype=np.uint64), places)
         frame = pl.DataFrame(
             {
                 "spot_id": self._tiled(steps),
                 "time_start": _repeated(clock.utc, places),
-                "value": flat.astype(np.float32),
+                "value": single,
                 ROW: row,
             }
         ).with_columns(

@@ -20,6 +20,7 @@ TIME_OUTSIDE_PERIOD = "time_outside_file_period"
 NUMBER_UNREADABLE = "number_unreadable"
 NUMBER_NOT_FINITE = "number_not_finite"
 ZONE_UNKNOWN = "zone_unknown"
+TEXT_UNREADABLE = "text_unreadable"
 
 MESSAGES: Mapping[str, str] = {
     TIME_UNREADABLE: "a time is missing or not written as this feed writes times",
@@ -28,6 +29,7 @@ MESSAGES: Mapping[str, str] = {
     NUMBER_UNREADABLE: "a cell that should hold a number holds another text",
     NUMBER_NOT_FINITE: "the value is infinite",
     ZONE_UNKNOWN: "no such taxi zone; expected 1 to 265",
+    TEXT_UNREADABLE: "a name holds bytes that are not UTF-8",
 }
 
 

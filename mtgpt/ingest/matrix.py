@@ -121,7 +121,7 @@ class MatrixAdapter:
         for channel, variable in enumerate(options.variables):
             if variable is not None:
                 yield from rows.chunks(
-                    _Channel(values, channel),
+                    _Channel(values, channel, file.name),
                     clock,
                     variable=variable,
                     conversion=to_variable(
@@ -135,12 +135,17 @@ class MatrixAdapter:
 class _Channel:
     """One channel of [T, N, C], sliced along time only when asked, so that a large file may stay on disk."""
 
-    def __init__(self, values: Any, channel: int) -> None:
+    def __init__(self, values: Any, channel: int, where: str) -> None:
         self._values = values
         self._channel = channel
+        self._where = where
 
     def __getitem__(self, steps: slice) -> np.ndarray:
-        block = self._values[steps]
+        try:
+            block = self._values[steps]
+        except OSError as error:
+            # A damaged block inside an HDF5 file shows only when it is read.
+            raise FeedError("the values are damaged", where=self._where, got=str(error)) from None
         return block if block.ndim == 2 else block[..., self._channel]
 
 
@@ -220,6 +225,13 @@ def _named(
         raise FeedError("a place stands twice", where=where, got=twice)
     named = places if places is not None else Places(ids=ids)
     if located is not None:
+        if set(located.ids).isdisjoint(ids):
+            raise FeedError(
+                "none of its places is in the matrix",
+                where=files[LOCATIONS].name,
+                got=", ".join(located.ids[:3]),
+                expected=", ".join(ids[:3]),
+            )
         named = located.at(ids)
     return named.prefixed(ids, options.spot_prefix)
 

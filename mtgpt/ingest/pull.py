@@ -16,7 +16,7 @@ from urllib.parse import quote, unquote
 import httpcore
 import tenacity
 
-from mtgpt.errors import LakeError, ManifestError, NotFound, SourceRefused, SourceUnavailable
+from mtgpt.errors import FeedError, LakeError, ManifestError, NotFound, SourceRefused, SourceUnavailable
 from mtgpt.ingest.address import WebAddress, parse_url, redacted
 from mtgpt.ingest.breaker import Breaker, HostResting
 from mtgpt.ingest.download import Download, Request, download
@@ -100,6 +100,7 @@ def pull(
 
     Raises:
         NotFound: No such local file.
+        FeedError: The file is empty.
         SourceRefused: Scheme, host, address, size, or an answer such as 404.
         SourceUnavailable: The server did not answer well in all tries, or took too long.
         ManifestError: A secret that the source names is not set.
@@ -120,6 +121,7 @@ def pull(
     name = _safe_name(request.address, source)
     if got.path is None:
         return Pulled(path=None, name=name, sha256="", size=0, etag=got.etag, not_modified=True)
+    _refuse_empty(got.size, request.address)
     path = _settle(got.path, target_folder / f"{got.sha256[:16]}-{name}")
     return Pulled(path=path, name=name, sha256=got.sha256, size=got.size, etag=got.etag)
 
@@ -244,7 +246,13 @@ def _pull_file(path: Path, limits: Limits) -> Pulled:
         raise SourceUnavailable(f"cannot be read: {error.strerror}", where=path) from error
     if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
         raise SourceUnavailable("the file changed while it was read", where=path, next_step="pull it again")
+    _refuse_empty(after.st_size, path.name)
     return Pulled(path=path, name=path.name, sha256=digest, size=after.st_size)
+
+
+def _refuse_empty(size: int, where: object) -> None:
+    if not size:
+        raise FeedError("the file is empty", where=where, next_step="look at what the feed sent")
 
 
 def _safe_name(address: WebAddress, source: Source) -> str:

@@ -21,6 +21,7 @@ from mtgpt.ingest.archive import checked_zip, open_guarded
 from mtgpt.ingest.localtime import to_utc
 from mtgpt.ingest.marks import NUMBER_UNREADABLE, TIME_DOES_NOT_EXIST, TIME_UNREADABLE, first_fault, marked
 from mtgpt.ingest.places import spots
+from mtgpt.ingest.text import no_table, utf8
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -74,7 +75,8 @@ class ScatsAdapter:
         file = files[DATA]
         table = _table(file)
         names = _site_names(files[SITES]) if SITES in files else {}
-        yield _approaches(table, names)
+        # A line that is no day of counts, such as a header in the middle, is no approach either.
+        yield _approaches(table.filter(_date(options).is_not_null()), names)
         for part in table.iter_slices(_ROWS):
             yield Chunk(table="observation", frame=_flows(part, options, context.time_zone))
 
@@ -126,15 +128,14 @@ def _workbook(file: FeedFile) -> pl.DataFrame:
 
 def _csv(file: FeedFile) -> pl.DataFrame:
     with open_guarded(file.path, file.name) as stream:
-        data = stream.read().removeprefix(b"\xef\xbb\xbf")
+        data = stream.read()
     if not data.strip():
         raise FeedError("the file is empty", where=file.name, expected="SCATS volumes")
+    data = utf8(data, where=file.name).encode()
     try:
-        return pl.read_csv(
-            data, has_header=False, infer_schema=False, encoding="utf8-lossy", truncate_ragged_lines=True
-        )
+        return pl.read_csv(data, has_header=False, infer_schema=False, truncate_ragged_lines=True)
     except pl.exceptions.PolarsError as error:
-        raise FeedError("not a csv", where=file.name, got=str(error).splitlines()[0]) from None
+        raise no_table(data, error, where=file.name) from None
 
 
 def _approaches(table: pl.DataFrame, site_names: Mapping[str, str]) -> Chunk:
@@ -156,21 +157,24 @@ def _approaches(table: pl.DataFrame, site_names: Mapping[str, str]) -> Chunk:
         lat=approaches["lat"],
         attributes=[
             {"site": site, **({"crossing": site_names[site.lstrip("0")]} if site.lstrip("0") in site_names else {})}
-            for site in approaches["site"]
+            for site in approaches["site"].fill_null("")
         ],
     )
 
 
-def _flows(part: pl.DataFrame, options: ScatsOptions, zone: str) -> pl.DataFrame:
-    date = pl.coalesce(
+def _date(options: ScatsOptions) -> pl.Expr:
+    return pl.coalesce(
         # A workbook's dates come with a time of day: that of the first count.
         pl.col("date").str.slice(0, 10).str.to_date("%Y-%m-%d", strict=False),
         pl.col("date").str.to_date(options.date_format, strict=False),
     ).cast(pl.Datetime("us"))
+
+
+def _flows(part: pl.DataFrame, options: ScatsOptions, zone: str) -> pl.DataFrame:
     shift = 1 if options.stamp == "end" else 0
     slots = pl.DataFrame({"slot": _COUNTS, "booked_s": [(slot + shift) * _STEP_S for slot in range(_SLOTS)]})
     long = (
-        part.select(ROW, "spot_id", date.alias("day"), "date", *_COUNTS)
+        part.select(ROW, "spot_id", _date(options).alias("day"), "date", *_COUNTS)
         .unpivot(_COUNTS, index=[ROW, "spot_id", "day", "date"], variable_name="slot", value_name="count")
         .join(slots, on="slot", how="left", maintain_order="left")
         # An empty cell was not measured.

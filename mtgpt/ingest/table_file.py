@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from mtgpt.errors import FeedError
 from mtgpt.ingest.adapter import ROW
 from mtgpt.ingest.archive import open_guarded
+from mtgpt.ingest.text import no_table, refuse_other_than_text, utf8
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -96,8 +97,10 @@ def choose_columns(
     return chosen
 
 
-def parse_texts(data: bytes, names: Sequence[str], chosen: Mapping[str, str], *, where: str) -> pl.DataFrame:
-    """Header-less delimited bytes as texts.
+def parse_texts(
+    data: bytes, names: Sequence[str], chosen: Mapping[str, str], *, where: str, first_line: int = 1
+) -> pl.DataFrame:
+    """Header-less delimited bytes as texts; ``first_line`` is the number of their first line in the file.
 
     Raises:
         FeedError: Not delimited text.
@@ -110,19 +113,32 @@ def parse_texts(data: bytes, names: Sequence[str], chosen: Mapping[str, str], *,
             columns=[names.index(name) for name in chosen],
             encoding="utf8-lossy",
             truncate_ragged_lines=True,
+            # A last line that was cut off is one bad row, like a short line anywhere else.
+            missing_columns="insert",
         )
     except pl.exceptions.PolarsError as error:
-        raise FeedError("not a delimited table", where=where, got=str(error).splitlines()[0]) from None
+        raise no_table(data, error, where=where, first_line=first_line) from None
     return frame.rename(dict(chosen)).rechunk()
 
 
 def _delimited(file: FeedFile, choose: Choose) -> Iterator[pl.DataFrame]:
     with open_guarded(file.path, file.name) as stream:
-        header = stream.readline(1 << 20).decode("utf-8-sig", errors="replace")
-        names = _unique(next(csv.reader(io.StringIO(header)), []))
+        names = _header(stream.readline(1 << 20), file.name)
         chosen = choose(names)
+        line = 2
         for piece in _whole_lines(stream):
-            yield parse_texts(piece, names, chosen, where=file.name)
+            yield parse_texts(piece, names, chosen, where=file.name, first_line=line)
+            line += piece.count(b"\n")
+
+
+def _header(line: bytes, where: str) -> list[str]:
+    refuse_other_than_text(line, where=where)
+    if not line.strip():
+        raise FeedError("the first line is empty", where=where, expected="a table with a header")
+    try:
+        return _unique(next(csv.reader(io.StringIO(utf8(line, where=where))), []))
+    except csv.Error as error:
+        raise FeedError("not a csv", where=where, got=str(error)) from None
 
 
 def _whole_lines(stream: BinaryIO) -> Iterator[bytes]:
@@ -149,7 +165,7 @@ def _unique(names: Sequence[str]) -> list[str]:
 
 def _parquet(file: FeedFile, choose: Choose) -> Iterator[pl.DataFrame]:
     try:
-        with pq.ParquetFile(file.path) as table:
+        with pq.ParquetFile(file.path, page_checksum_verification=True) as table:
             chosen = choose(table.schema_arrow.names)
             for batch in table.iter_batches(batch_size=_PIECE_ROWS, columns=list(chosen)):
                 yield pl.DataFrame(pa.Table.from_batches([batch])).rename(dict(chosen))
