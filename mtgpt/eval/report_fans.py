@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _BANDS = (0.95, 0.8, 0.5)
 _HISTORY_STEPS = 30
-_MOST_FANS = 7
+_MOST_FANS = 6
 _FIRST = ("speed", "flow")
 
 
