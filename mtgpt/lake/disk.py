@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+from polars.exceptions import ComputeError
 
 from mtgpt.errors import LakeError
 
@@ -53,7 +54,7 @@ def refusals(where: object) -> Iterator[None]:
         raise LakeError(
             "another process wrote at the same time", where=where, got=_first_line(error), next_step="run it again"
         ) from error
-    except DeltaError as error:
+    except (DeltaError, ComputeError) as error:
         raise _refused(where, _code(error), error) from error
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 import polars as pl
 
+from mtgpt.lake.disk import refusals
 from mtgpt.lake.table import unquoted
 
 if TYPE_CHECKING:
@@ -29,17 +31,21 @@ def drop_known(table: Table, delta: DeltaTable, staged: Staging, *, city_id: str
 
     Returns:
         How many rows were taken out.
+
+    Raises:
+        LakeError: The table cannot be read.
     """
     before = staged.rows(table.name)
-    if _FROM in table.contract.key:
-        existing = _versions(table, delta, city_id)
-        if existing.height:
-            staged.rewrite(table.name, lambda piece: new_versions(piece.read(), existing, table, received_at))
-        return before - staged.rows(table.name)
-    low, high = staged.span(table.name)
-    files = _overlapping(table, delta, city_id, low, high)
-    if files:
-        staged.rewrite(table.name, lambda piece: _without(piece, files, table), time_column=table.time_column)
+    with refusals(table.name):
+        if _FROM in table.contract.key:
+            existing = _versions(table, delta, city_id)
+            if existing.height:
+                staged.rewrite(table.name, lambda piece: new_versions(piece.read(), existing, table, received_at))
+        else:
+            files = _overlapping(table, delta, city_id, *staged.span(table.name))
+            if files:
+                change = partial(_without, files=files, table=table)
+                staged.rewrite(table.name, change, time_column=table.time_column)
     return before - staged.rows(table.name)
 
 
@@ -107,7 +113,7 @@ def _overlapping(
     return [table.path / unquoted(name) for name in files.filter(wanted)["path"]]
 
 
-def _without(piece: Piece, files: list[Path], table: Table) -> pl.DataFrame:
+def _without(piece: Piece, *, files: list[Path], table: Table) -> pl.DataFrame:
     # City is a partition of every such table: it is not inside the files, and all rows here have the same one.
     key = [name for name in table.contract.key if name != "city_id"]
     frame = piece.read()

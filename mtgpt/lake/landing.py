@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from mtgpt.lake.batch import BatchResult, TableCounts, ledger_row, result_of
+from mtgpt.lake.disk import refusals
 from mtgpt.lake.known import drop_known
 from mtgpt.lake.lake import BATCH, QUARANTINE
 from mtgpt.lake.lock import locked_all
@@ -87,7 +88,8 @@ def land(batch: Batch, judged: Judged, lake: Lake, *, landing: Landing | None = 
 
 def known_result(batch_id: str, lake: Lake, *, seconds: float = 0.0) -> BatchResult:
     """What the ledger says of a batch that it has, as a result with status ``replay`` (or still ``held``)."""
-    row = lake.scan(BATCH).filter(pl.col("batch_id") == batch_id).collect().row(0, named=True)
+    with refusals(BATCH):
+        row = lake.scan(BATCH).filter(pl.col("batch_id") == batch_id).collect().row(0, named=True)
     return result_of(row, status="held" if row["status"] == "held" else "replay", seconds=seconds)
 
 
@@ -184,7 +186,8 @@ def _quarantine(batch: Batch, judged: Judged, lake: Lake, landing: Landing) -> N
 
 def _judged_again(judged: Judged, quarantined: pl.LazyFrame, batch: Batch, original: str) -> pl.DataFrame:
     """The original's refused rows, each marked with the replay, and those that the replay refuses, as its own."""
-    old = quarantined.filter(pl.col("batch_id") == original).collect()
+    with refusals(QUARANTINE):
+        old = quarantined.filter(pl.col("batch_id") == original).collect()
     marked = old.with_columns(pl.col("replayed_in").fill_null(pl.lit(batch.batch_id)))
     return pl.concat([marked, *judged.staged.frames(QUARANTINE)])
 

@@ -19,6 +19,7 @@ from deltalake import (
     CommitProperties,
     DeltaTable,
     PostCommitHookProperties,
+    Schema,
     Transaction,
     WriterProperties,
     write_deltalake,
@@ -115,17 +116,7 @@ class Table:
                     configuration=_CONFIGURATION,
                 )
                 self._sync(table)
-        there = [field.name for field in table.schema().fields]
-        wanted = self.contract.polars_schema.names()
-        if sorted(there) != sorted(wanted):
-            raise LakeError(
-                "the table's columns are not those of its contract",
-                where=self.name,
-                got=", ".join(there),
-                expected=", ".join(wanted),
-                next_step="start a new lake, or go back to the contract that wrote it",
-            )
-        return table
+        return self._with_new_columns(table)
 
     def scan(self, *, version: int | None = None) -> pl.LazyFrame:
         """All rows, lazily, with exactly the contract's columns; no rows where nothing was ever written.
@@ -140,8 +131,11 @@ class Table:
                     "no such table version", where=self.name, got=version, expected="nothing was written yet"
                 )
             return pl.LazyFrame(schema=schema)
-        rows = pl.scan_delta(self.open(version=version))
-        return rows.select(pl.col(name).cast(dtype) for name, dtype in schema.items())
+        table = self.open(version=version)
+        there = {field.name for field in table.schema().fields}
+        # A column that a contract got later is null in what was written before.
+        columns = {name: pl.col(name) if name in there else pl.lit(None) for name in schema}
+        return pl.scan_delta(table).select(columns[name].cast(dtype).alias(name) for name, dtype in schema.items())
 
     def appended(self, table: DeltaTable, transaction: str) -> int | None:
         """Rows that the transaction appended, or None where it never committed here."""
@@ -226,6 +220,28 @@ class Table:
                 retention_hours=keep_days * 24, dry_run=False, enforce_retention_duration=False, full=True
             )
         return len(removed)
+
+    def _with_new_columns(self, table: DeltaTable) -> DeltaTable:
+        there = [field.name for field in table.schema().fields]
+        wanted = self.contract.polars_schema.names()
+        new = [self.contract.field(name) for name in wanted if name not in there]
+        if set(there) - set(wanted) or any(field.required for field in new):
+            raise LakeError(
+                "the table's columns are not those of its contract",
+                where=self.name,
+                got=", ".join(there),
+                expected=", ".join(wanted),
+                next_step="start a new lake, or go back to the contract that wrote it",
+            )
+        if new:
+            schema = Schema.from_arrow(_delta_schema(self.contract))
+            names = {field.name for field in new}
+            with refusals(self.name):
+                before = table.version()
+                table.alter.add_columns([field for field in schema.fields if field.name in names])
+                table.update_incremental()
+                self._sync(table, since=before)
+        return table
 
     def _sync(self, table: DeltaTable, *, since: int = -1) -> None:
         # Delta renames files into place but leaves them in the kernel's cache; acknowledged must mean on the disk.
