@@ -94,7 +94,7 @@ class BikeTripsAdapter:
 
         seen: list[pl.DataFrame] = []
         for raw in read_table(file, choose):
-            trips = _typed(raw, options)
+            trips = _typed(raw, options, where=file.name)
             fault = _faults(trips, raw, period)
             # A line that is no trip, such as a header in the middle, names no station either.
             seen.append(_stations(trips.filter(fault.is_null())))
@@ -102,12 +102,12 @@ class BikeTripsAdapter:
         yield _spots(pl.concat(seen))
 
 
-def _typed(raw: pl.DataFrame, options: BikeTripsOptions) -> pl.DataFrame:
+def _typed(raw: pl.DataFrame, options: BikeTripsOptions, *, where: str) -> pl.DataFrame:
     columns = [ROW, *(name for name in ("ride", "bike") if name in raw.columns)]
     return raw.select(
         *columns,
-        naive_times(raw["start"]).alias("start_time"),
-        naive_times(raw["end"]).alias("end_time"),
+        naive_times(raw["start"], where=where).alias("start_time"),
+        naive_times(raw["end"], where=where).alias("end_time"),
         *(_station(end, options).alias(f"{end}_spot") for end in ("from", "to")),
         *(pl.col(f"{end}_{fact}").cast(pl.String) for end in ("from", "to") for fact in ("id", "name")),
         *(pl.col(place).cast(pl.Float64, strict=False) for place in _PLACES),

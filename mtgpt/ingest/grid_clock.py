@@ -134,6 +134,10 @@ def read_clock(times: pl.Series, options: ClockOptions, *, zone: str, where: str
         parsed = texts.str.to_datetime(form, time_unit="us", strict=False) if form else _iso(texts)
     elif not isinstance(times.dtype, pl.Datetime):
         raise FeedError("the times are no times", where=where, got=str(times.dtype), expected="texts or timestamps")
+    elif times.dtype.time_zone is not None:
+        # These say themselves whose they are; the clock's own reading is what comes below.
+        own = "UTC" if options.clock == "utc" else zone
+        parsed = times.dt.convert_time_zone(own).dt.replace_time_zone(None)
     if len(times) and parsed.null_count() == len(times):
         raise FeedError(
             "no time can be read",

@@ -85,7 +85,12 @@ def read_locations(file: FeedFile, *, crs: str) -> Places:
         picked = {fact: [row[at].strip() for row in body] for fact, at in columns.items() if at is not None}
         x, y = (np.array([float(text) for text in picked[axis]]) for axis in ("lon", "lat"))
     except (IndexError, ValueError) as error:
-        raise FeedError("a place without position", where=file.name, got=str(error)) from None
+        raise FeedError(
+            "a place without position",
+            where=file.name,
+            got=str(error),
+            expected="id, latitude and longitude in every line",
+        ) from None
     lon, lat = to_wgs84(x, y, crs, where=file.name)
     return Places(ids=picked["id"], lon=lon, lat=lat, name=list(picked["name"]) if "name" in picked else None)
 

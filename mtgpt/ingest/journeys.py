@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from mtgpt.errors import FeedError
 from mtgpt.ingest.marks import TIME_OUTSIDE_PERIOD
 
 if TYPE_CHECKING:
@@ -40,13 +41,25 @@ def file_period(name: str, option: str | None) -> Period | None:
     return None if found is None else Period.of_month(int(found[1]), int(found[2]))
 
 
-def naive_times(column: pl.Series) -> pl.Series:
+def naive_times(column: pl.Series, *, where: str) -> pl.Series:
     """Texts (ISO date and time, fractions of seconds allowed) or datetimes as naive datetimes; null where unreadable.
 
     The formats are fixed on purpose: left to guess, a file of American dates would pass as something else.
+
+    Raises:
+        FeedError: Typed as anything else: numbers, dates without hours, times with a zone.
     """
+    if column.dtype == pl.Null:
+        return column.cast(pl.Datetime("us"))
+    if isinstance(column.dtype, pl.Datetime) and column.dtype.time_zone is None:
+        return column.cast(pl.Datetime("us"))
     if column.dtype != pl.String:
-        return column.cast(pl.Datetime("us"), strict=False)
+        raise FeedError(
+            "a column of times has the wrong type",
+            where=f"{where}: {column.name}",
+            got=str(column.dtype),
+            expected="texts, or timestamps without a zone",
+        )
     sample = column.drop_nulls().head(1)
     # Most files keep to one format: the one that reads the first time goes first, and is mostly the only one.
     formats = sorted(_FORMATS, key=lambda one: _parsed(sample, one).null_count())

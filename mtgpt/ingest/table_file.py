@@ -168,6 +168,16 @@ def _parquet(file: FeedFile, choose: Choose) -> Iterator[pl.DataFrame]:
         with pq.ParquetFile(file.path, page_checksum_verification=True) as table:
             chosen = choose(table.schema_arrow.names)
             for batch in table.iter_batches(batch_size=_PIECE_ROWS, columns=list(chosen)):
-                yield pl.DataFrame(pa.Table.from_batches([batch])).rename(dict(chosen))
+                piece = pl.DataFrame(pa.Table.from_batches([batch]))
+                _refuse_nested(piece, file.name)
+                yield piece.rename(dict(chosen))
     except (pa.ArrowException, OSError) as error:
         raise FeedError("not a readable Parquet file", where=file.name, got=str(error).splitlines()[0]) from None
+
+
+def _refuse_nested(piece: pl.DataFrame, where: str) -> None:
+    for name, dtype in piece.schema.items():
+        if dtype.is_nested() or dtype in {pl.Binary, pl.Object}:
+            raise FeedError(
+                "a column of the wrong type", where=f"{where}: {name}", got=str(dtype), expected="plain values"
+            )

@@ -33,11 +33,12 @@ def refuse_other_than_text(head: bytes, *, where: str) -> None:
             expected="UTF-8",
             next_step="convert it: iconv -f UTF-16 -t UTF-8",
         )
-    if _CONTROL.search(head):
+    control = _CONTROL.search(head)
+    if control:
         raise FeedError(
             "binary data, not a table in text",
             where=where,
-            got=head[:8].hex(" "),
+            got=f"byte 0x{control[0].hex()} at position {control.start()}",
             next_step="look at what the feed sent",
         )
     if _WEB_PAGE.match(head):

@@ -87,14 +87,14 @@ class TlcAdapter:
             return choose_columns(names, _COLUMNS, file=file.name, optional=("vendor",))
 
         for raw in read_table(file, choose):
-            yield Chunk(table="trip", frame=_trips(raw, period, context))
+            yield Chunk(table="trip", frame=_trips(raw, period, context, where=file.name))
 
 
-def _trips(raw: pl.DataFrame, period: Period | None, context: FeedContext) -> pl.DataFrame:
+def _trips(raw: pl.DataFrame, period: Period | None, context: FeedContext, *, where: str) -> pl.DataFrame:
     local = raw.select(
         ROW,
-        naive_times(raw["start"]).alias("start_time"),
-        naive_times(raw["end"]).alias("end_time"),
+        naive_times(raw["start"], where=where).alias("start_time"),
+        naive_times(raw["end"], where=where).alias("end_time"),
         pl.col("from").cast(pl.Int16, strict=False),
         pl.col("to").cast(pl.Int16, strict=False),
         pl.col("distance").cast(pl.Float64, strict=False),

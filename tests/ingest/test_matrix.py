@@ -381,7 +381,7 @@ def test_a_sparse_matrix_that_claims_a_huge_shape_is_refused(tmp_path):
         shape=np.array([10**7, 10**7]),
         format=b"csr",
     )
-    with pytest.raises(FeedError, match="not a square matrix of places"):
+    with pytest.raises(FeedError, match="does not fit the places"):
         read("matrix", npz(tmp_path, np.ones((2, 3))), files={"adjacency": path}, start="2024-01-01", **ROAD)
 
 
