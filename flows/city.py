@@ -75,6 +75,7 @@ def main(
     horizon: Annotated[int, typer.Option(min=1, help="Steps ahead.")] = 12,
 ) -> None:
     """Take a city from its feeds to a forecast as Prefect flows."""
+    load_manifest(name, settings=settings())  # a slip is a sentence before a server is started
     city(name, recipe, retrain, horizon)
 
 

@@ -69,6 +69,7 @@ def main(
     model: Annotated[str | None, typer.Option(help="Folder of a model.")] = None,
 ) -> None:
     """Forecast a city as a Prefect flow."""
+    latest_panel(settings(), city)  # a slip is a sentence before a server is started
     forecast(city, at, horizon, model)
 
 

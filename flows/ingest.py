@@ -112,6 +112,7 @@ def main(
     only: Annotated[list[str] | None, typer.Option(help="Only this source; may be given again.")] = None,
 ) -> None:
     """Ingest a city's feeds as a Prefect flow."""
+    load_manifest(city, settings=settings())  # a slip is a sentence before a server is started
     ingest(city, only)
 
 

@@ -67,6 +67,7 @@ def panel(city: str) -> str:
 
 def main(city: Annotated[str, typer.Argument(help="Name or path of a city manifest.")]) -> None:
     """Build a city's panel as a Prefect flow."""
+    load_manifest(city, settings=settings())  # a slip is a sentence before a server is started
     panel(city)
 
 

@@ -18,6 +18,7 @@ from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
+from mtgpt.panel.store import latest_panel
 from mtgpt.settings import settings
 from mtgpt.train.cities import train_cities
 
@@ -71,6 +72,8 @@ def main(
     name: Annotated[str | None, typer.Option(help="Name of the run.")] = None,
 ) -> None:
     """Train a model as a Prefect flow."""
+    for city in cities:
+        latest_panel(settings(), city)  # a slip is a sentence before a server is started
     train(cities, recipe, name)
 
 
