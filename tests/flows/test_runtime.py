@@ -1,5 +1,7 @@
 import logging
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -33,6 +35,16 @@ def test_an_error_with_a_sentence_is_logged_without_its_traceback(caplog):
         log.exception("Encountered exception during execution: %r", error)
     assert caplog.records[-1].getMessage() == "trips.csv.gz: truncated gzip."
     assert caplog.records[-1].exc_info is None
+
+
+def test_a_slip_is_a_sentence_before_any_server_is_started(repo, home):
+    done = subprocess.run(
+        [sys.executable, "-m", "flows.ingest", "no_such_city"],
+        check=False, cwd=repo, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert "no_such_city" in done.stderr
 
 
 @pytest.mark.slow
