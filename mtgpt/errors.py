@@ -46,7 +46,7 @@ class MTGPTError(Exception):
             for name, value in (("got", self.got), ("expected", self.expected))
             if value is not None
         ]
-        text = f"{self.where}: {self.what}" if self.where else self.what
+        text = f"{_short(self.where, 1000)}: {self.what}" if self.where else self.what
         if facts:
             text += f" ({', '.join(facts)})"
         text += "."

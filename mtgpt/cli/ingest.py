@@ -9,7 +9,7 @@ from rich.console import Group
 from rich.text import Text
 
 from mtgpt.cli.ledger import results_table
-from mtgpt.cli.show import emit, progress
+from mtgpt.cli.show import emit, fail, progress
 from mtgpt.settings import settings
 
 if TYPE_CHECKING:
@@ -51,15 +51,17 @@ def command(
     emit(
         {"city": manifest.city, "batches": results, "failed": failures},
         as_json=as_json,
-        table=lambda: _report(manifest.city, manifest.name, results, failures),
+        table=lambda: _report(manifest.city, manifest.name, results),
     )
+    if not as_json:
+        for one in failures:
+            fail(f"{one['source_id']}: could not be read. {one['sentence']}")
     if failures or any(result.status == "held" for result in results):
         raise typer.Exit(1)
 
 
-def _report(city: str, name: str, results: Sequence[BatchResult], failures: list[dict[str, Any]]) -> RenderableType:
+def _report(city: str, name: str, results: Sequence[BatchResult]) -> RenderableType:
     parts: list[RenderableType] = [results_table(results, title=f"{name}: what the feeds brought")]
-    parts += [Text(f"\n{one['source_id']}: could not be read. {one['sentence']}", style="red") for one in failures]
     quarantined = sum(one.rows_quarantined for one in results if one.status == "committed")
     if quarantined:
         parts.append(

@@ -65,6 +65,8 @@ def judge(frame: pl.DataFrame, contract: Contract, *, received_at: datetime | No
     Raises:
         ContractError: A column is unknown, or its type can never fit (such as times without a zone).
     """
+    # Polars 2 panics where it formats columns that are cut into pieces at different rows.
+    frame = frame.rechunk()
     arrived = (received_at or datetime.now(UTC)).astimezone(UTC)
     typed = coerce(frame, contract)
     present = _present(typed.frame, contract)

@@ -180,7 +180,7 @@ def read_csv_grid(file: FeedFile, *, header: bool, time: Sequence[str], separato
     if not data.strip():
         raise FeedError("the file is empty", where=file.name, expected="numbers")
     refuse_other_than_text(data[:4096], where=file.name)
-    width = _width(data, separator, file.name)
+    width = line_width(data, separator, file.name)
     first = data[: data.index(b"\n")] if b"\n" in data else data
     names = [cell.strip().strip('"') for cell in _names(first, file.name, header=header).split(separator)]
     columns = [f"c{index}" for index in range(width)]
@@ -212,7 +212,12 @@ def _names(line: bytes, where: str, *, header: bool) -> str:
     return (utf8(line, where=where) if header else line.decode("utf-8", "replace")).rstrip("\r")
 
 
-def _width(data: bytes, separator: str, where: str) -> int:
+def line_width(data: bytes, separator: str, where: str) -> int:
+    """Number of cells of the first line.
+
+    Raises:
+        FeedError: Another line has more or fewer; not looked at where cells are quoted.
+    """
     comma = separator.encode()
     body = data.strip(b"\r\n")
     width = body.split(b"\n", 1)[0].count(comma) + 1

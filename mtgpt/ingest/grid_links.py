@@ -79,6 +79,13 @@ def read_pairs(file: FeedFile, ids: Sequence[str], *, key: str | None = None) ->
     labelled = _labelled(rows, ids, file.name)
     if labelled is not None:
         return labelled
+    if not rows[0][0].strip():
+        raise FeedError(
+            "the names above and at its left are not those of the places",
+            where=file.name,
+            got=f"{len(rows[0]) - 1} × {len(rows) - 1}: {', '.join(rows[0][1:4])}",
+            expected=f"{len(ids)} × {len(ids)}: {', '.join(ids[:3])}",
+        )
     if len(rows[0]) == 3 and len(ids) != 3:
         return _edges(rows, ids, file.name)
     return _square(_floats(rows, file.name), ids, file.name)

@@ -68,8 +68,8 @@ def naive_times(column: pl.Series, *, where: str) -> pl.Series:
         left = times.is_null() & column.is_not_null()
         if not left.any():
             break
-        where = left.arg_true()
-        times = times.scatter(where, _parsed(column.gather(where), other))
+        at = left.arg_true()
+        times = times.scatter(at, _parsed(column.gather(at), other))
     return times
 
 

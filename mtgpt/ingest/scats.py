@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from mtgpt.errors import FeedError
 from mtgpt.ingest.adapter import DATA, FAULT, ROW, Chunk, Roles
 from mtgpt.ingest.archive import checked_zip, open_guarded
+from mtgpt.ingest.grid_file import line_width
 from mtgpt.ingest.localtime import to_utc
 from mtgpt.ingest.marks import NUMBER_UNREADABLE, TIME_DOES_NOT_EXIST, TIME_UNREADABLE, first_fault, marked
 from mtgpt.ingest.places import spots
@@ -100,6 +101,8 @@ def _table(file: FeedFile) -> pl.DataFrame:
     table = body.select(
         pl.col(cells.columns[header.index(name)]).str.strip_chars().alias(new) for name, new in wanted.items()
     )
+    # A workbook writes an empty cell as a text without letters.
+    table = table.with_columns(pl.when(pl.all() != "").then(pl.all()))
     approach = pl.col("point") if "point" in table.columns else _slug("location")
     return (
         table.with_row_index(ROW)
@@ -132,6 +135,7 @@ def _csv(file: FeedFile) -> pl.DataFrame:
     if not data.strip():
         raise FeedError("the file is empty", where=file.name, expected="SCATS volumes")
     data = utf8(data, where=file.name).encode()
+    line_width(data, ",", file.name)
     try:
         return pl.read_csv(data, has_header=False, infer_schema=False, truncate_ragged_lines=True)
     except pl.exceptions.PolarsError as error:

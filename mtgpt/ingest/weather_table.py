@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Self
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from mtgpt.errors import FeedError
 from mtgpt.ingest.adapter import DATA, ROW, Chunk, Roles
@@ -39,6 +39,13 @@ class WeatherTableOptions(BaseModel):
     )
     lon: float | None = Field(default=None, ge=-180, le=180, description="Longitude of the place, WGS 84.")
     lat: float | None = Field(default=None, ge=-90, le=90, description="Latitude of the place, WGS 84.")
+
+    @model_validator(mode="after")
+    def _columns_differ(self) -> Self:
+        names = [self.time, *self.columns.values()]
+        if len(set(names)) < len(names):
+            raise ValueError("a column of its own for the time and for each measure")
+        return self
 
 
 class WeatherTableAdapter:

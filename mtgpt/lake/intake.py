@@ -17,6 +17,7 @@ import polars as pl
 from mtgpt.errors import LakeError, MTGPTError
 from mtgpt.ingest.adapter import FeedContext, FeedFile
 from mtgpt.ingest.adapters import adapters
+from mtgpt.ingest.address import redacted
 from mtgpt.ingest.breaker import Breaker
 from mtgpt.ingest.locate import is_url, locate
 from mtgpt.ingest.manifest import source_options
@@ -202,8 +203,9 @@ class _Intake:
         # A further file that belongs to every batch of the source is pulled once.
         if location in self.pulled:
             return self.pulled[location]
-        self.say(f"{self.source.id}: pulling {location.rsplit('/', 1)[-1]}")
         web = is_url(location)
+        shown = redacted(location) if web else location
+        self.say(f"{self.source.id}: pulling {shown.rsplit('/', 1)[-1]}")
         before = _last(self.lake, self.manifest.city, self.source.id, location) if web else None
         got = pull(
             location,
@@ -219,7 +221,8 @@ class _Intake:
             name, size = got.name, got.size
             sha256 = self.lake.bronze.put(got.path, sha256=got.sha256, move=web, scratch=self.folder)
         file = FeedFile(role=role, path=self.lake.bronze.path(sha256), name=name, sha256=sha256, size=size)
-        facts = {"location": location, "etag": got.etag} if web and got.etag else {}
+        # A query may hold a key: the ledger keeps what it takes to know the address again, not the address.
+        facts = {"location": shown, "location_sha256": _digest(location), "etag": got.etag} if web and got.etag else {}
         self.pulled[location] = _Arrived(file=file, facts=facts)
         return self.pulled[location]
 
@@ -254,11 +257,16 @@ def _one_ahead(items: Iterator[_T]) -> Generator[_T]:
             yield item
 
 
+def _digest(location: str) -> str:
+    return hashlib.sha256(location.encode()).hexdigest()
+
+
 def _last(lake: Lake, city_id: str, source_id: str, location: str) -> dict[str, Any] | None:
     """What the ledger knows of the last pull of a URL, if its bytes are still in bronze."""
+    wanted = _digest(location)
     rows = lake.scan(BATCH, city_id=city_id).filter(pl.col("source_id") == source_id).sort("received_at")
     for files in reversed(rows.select("files").collect()["files"].to_list()):
         for file in json.loads(files):
-            if file.get("location") == location and file.get("etag") and file["sha256"] in lake.bronze:
+            if file.get("location_sha256") == wanted and file.get("etag") and file["sha256"] in lake.bronze:
                 return file
     return None
