@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 _LONGEST_SPREAD = 3.0
 _SURPRISE_CAP = 20.0
+# Beyond a week the number of days seen says nothing about a series but which day it is, and a net learns days by heart.
+_DAYS_THAT_MATTER = 7.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,7 +167,7 @@ def encode(view: Window) -> tuple[Tokens, Scale]:
                 z.std(1),
                 beside[:, 0, -1],
                 np.log1p(np.abs(view.location / view.scale)),
-                np.log1p(view.days_seen) / 3,
+                np.log1p(np.minimum(view.days_seen, _DAYS_THAT_MATTER)) / 2,
             ],
             1,
         ),

@@ -12,7 +12,7 @@ from mtgpt.errors import PanelError
 from mtgpt.tokens.dense import encode, targets, window
 from mtgpt.tokens.history import History, make_history
 from mtgpt.tokens.sequence import sequences
-from mtgpt.tokens.vocabulary import kind_ids
+from mtgpt.tokens.vocabulary import LEVELS, kind_ids
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -140,13 +140,24 @@ def network_inputs(
     return inputs, [state for _, state in rendered]
 
 
-def draw(cities: Sequence[City], *, seed: int, step: int, rank: int, tokens: int, context_patches: int = 1) -> Batch:
+def draw(
+    cities: Sequence[City],
+    *,
+    seed: int,
+    step: int,
+    rank: int,
+    tokens: int,
+    context_patches: int = 1,
+    keep_spots: float = 1.0,
+) -> Batch:
     """The batch of one step and process: a pure function of its arguments, so that a resumed run repeats it."""
     rng = np.random.default_rng((seed, step, rank))
     weight = np.sqrt([float(c.cuts[1] - c.cuts[0]) * len(c.kinds) for c in cities])
     city = cities[rng.choice(len(cities), p=weight / weight.sum())]
     share = np.asarray([len(p) for p in city.parts], float)
     index = city.parts[rng.choice(len(share), p=share / share.sum())]
+    if keep_spots < 1:
+        index = _some(index, city.kinds, keep_spots, rng)
     size = max(1, round(tokens / (len(index) * context_patches)))
     cuts = rng.integers(*city.cuts, size=size)
     inputs, states = network_inputs(city.history, city.kinds, cuts, index, context_patches)
@@ -161,3 +172,13 @@ def draw(cities: Sequence[City], *, seed: int, step: int, rank: int, tokens: int
         seen=torch.from_numpy(np.stack([s for _, s in pairs], 1)),
         scale=torch.from_numpy(states[-1].scale),
     )
+
+
+def _some(
+    index: NDArray[np.int64], kinds: NDArray[np.int64], least: float, rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """The aggregates of a sequence and a random share of its spots, in the panel's order or against it."""
+    spot = kinds[index, 2] == LEVELS.index("spot")
+    spots = index[spot]
+    kept = spots[rng.random(len(spots)) < rng.uniform(least, 1)] if len(spots) > 1 else spots
+    return np.concatenate([index[~spot], kept[:: rng.choice([-1, 1])]])

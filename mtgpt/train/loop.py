@@ -137,6 +137,7 @@ def _train(
                 rank=rank,
                 tokens=config.tokens_per_step,
                 context_patches=shape.context_patches,
+                keep_spots=config.keep_spots,
             ).to(where.device)
             loss = batch_loss(module(**batch.inputs), batch, levels, weights, config.scale_power)
             optimiser.zero_grad(set_to_none=True)

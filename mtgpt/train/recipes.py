@@ -26,6 +26,8 @@ class TrainConfig:
         median_weight: Weight of the median among the quantiles of the loss.
         scale_power: Series weigh (their scale / the sequence's mean scale) to this power: 1 makes the loss count
             physical units, 0 makes every series count the same.
+        keep_spots: Smallest share of a sequence's spots that a step shows; which ones, and in which direction, changes
+            from step to step, so that no position becomes a spot's name.
         train_share: Share of the windows, from the start, that is trained on.
         seed: Of everything random.
         checkpoint_every: Steps between checkpoints.
@@ -45,6 +47,7 @@ class TrainConfig:
     average: float = 0.998
     median_weight: float = 1.0
     scale_power: float = 0.0
+    keep_spots: float = 0.5
     train_share: float = 0.6
     seed: int = 0
     checkpoint_every: int = 500

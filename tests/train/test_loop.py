@@ -137,6 +137,18 @@ def test_a_batch_is_a_pure_function_of_seed_step_and_rank(panel):
     assert not torch.equal(same[0].truth, other.truth)
 
 
+def test_a_batch_with_some_of_the_spots_keeps_every_aggregate(panel):
+    city = make_city(panel, patch=12, train_share=0.6)
+    sizes = set()
+    for step in range(12):
+        batch = draw([city], seed=1, step=step, rank=0, tokens=88, keep_spots=0.5)
+        levels = batch.inputs["kinds"][0, :, 2].tolist()
+        assert levels[:3] == [2, 1, 1]
+        assert set(levels[3:]) <= {0}
+        sizes.add(len(levels))
+    assert len(sizes) > 2
+
+
 def test_the_split_is_that_of_the_published_tables():
     # PEMSD7(M): 12,672 steps give 12,649 windows, of which the last 2,530 are the test.
     bounds = split(12_672)
