@@ -26,6 +26,7 @@ Form = Literal["table", "json", "parquet", "png"]
 _SECONDS = {"s": 1, "min": 60, "m": 60, "h": 3600, "d": 86_400}
 # Beyond two weeks a forecast patch by patch is the seasonal expectation, at the price of many passes.
 _MOST_DAYS = 14
+_MOST_YEARS = 200
 
 
 def command(
@@ -90,6 +91,9 @@ def moment_of(text: str, panel: Panel) -> np.datetime64 | None:
         moment = datetime.fromisoformat(text.strip())
     except ValueError as error:
         raise UsageError("not a time", where="--at", got=text, expected=span) from error
+    if abs(moment.year - first.year) > _MOST_YEARS:
+        # The first and last years that there are cannot be moved to another zone.
+        raise UsageError("the panel does not reach there", where="--at", got=text, expected=span)
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=zone)
         if moment.astimezone(UTC).astimezone(zone).replace(tzinfo=None) != moment.replace(tzinfo=None):

@@ -14,6 +14,9 @@ from mtgpt.errors import MTGPTError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+_INTERRUPTED = 130
+_STOPPED = "Stopped. Nothing is half-written: the same command goes on from there."
+
 
 @contextmanager
 def as_sentences() -> Iterator[None]:
@@ -26,6 +29,13 @@ def as_sentences() -> Iterator[None]:
     """
     try:
         yield
+    except SystemExit as stop:
+        # Typer ends the program silently where a person pressed Ctrl-C.
+        if stop.code == _INTERRUPTED:
+            show.fail(_STOPPED)
+        raise
+    except KeyboardInterrupt:
+        _stop(_STOPPED, _INTERRUPTED)
     except MTGPTError as error:
         _stop(error.sentence(), error.exit_code)
     except ValidationError as error:

@@ -84,7 +84,7 @@ class MTGPT(PatchNetwork):
         hf_logging.disable_progress_bar()
         try:
             model = super().from_pretrained(str(path), local_files_only=True, use_safetensors=True, **changes)
-        except (OSError, ValueError, SafetensorError, RuntimeError) as error:
+        except (OSError, ValueError, TypeError, KeyError, SafetensorError, RuntimeError) as error:
             raise ModelError(
                 "the model cannot be loaded",
                 where=path,

@@ -17,7 +17,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from mtgpt.errors import NotFound
+from mtgpt.errors import NotFound, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -244,6 +244,9 @@ def series_title(row: Mapping[str, Any]) -> str:
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """A place to write to that becomes ``path`` only when everything was written."""
+    if path.exists() and not path.is_file():
+        # A rename would put a file in the place of a device or a pipe.
+        raise UsageError("not a file", where=path, expected="a new file, or one to replace")
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
     try:

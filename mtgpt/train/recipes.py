@@ -7,6 +7,7 @@ from typing import Any
 
 from mtgpt.errors import UsageError
 from mtgpt.model.config import MTGPTConfig, size
+from mtgpt.train.fields import checked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,4 +100,4 @@ def _build(config: TrainConfig, changes: dict[str, Any]) -> TrainConfig:
             got=", ".join(sorted(unknown)),
             expected=", ".join(TrainConfig.__dataclass_fields__),
         )
-    return replace(config, **changes)
+    return checked(replace(config, **changes))
