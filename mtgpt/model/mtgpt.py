@@ -17,9 +17,10 @@ from mtgpt.errors import ModelError, PanelError
 from mtgpt.model.checkpoint import WEIGHTS, model_sha256
 from mtgpt.model.config import MTGPTConfig
 from mtgpt.model.forecast import Forecast
+from mtgpt.model.inputs import network_inputs
 from mtgpt.model.network import PatchNetwork
 from mtgpt.model.reconcile import Method, reconcile
-from mtgpt.tokens.dense import CALENDAR_COUNT, Scale, Window, decode, encode, feature_count, window
+from mtgpt.tokens.dense import CALENDAR_COUNT, Scale, Window, decode, feature_count, window
 from mtgpt.tokens.history import History, make_history
 from mtgpt.tokens.roll import Roll
 from mtgpt.tokens.sequence import owners, sequences
@@ -237,12 +238,9 @@ class Forecaster:
     @torch.inference_mode()
     def _run(self, views: list[Window], part: NDArray[np.int64]) -> tuple[NDArray[np.float32], Scale]:
         """[B, N, P, Q] normalised, of the last of K context patches, and its decoding state."""
-        rendered = [encode(v) for v in views]
-        device = self.model.device
-        names = ("features", "calendar", "anchors", "log_error", "spread")
-        inputs = {n: torch.from_numpy(np.stack([getattr(t, n) for t, _ in rendered], 1)).to(device) for n in names}
-        kinds = torch.from_numpy(self.kinds[part])[None].expand(len(views[0].z), -1, -1).to(device)
-        return self.model(**inputs, kinds=kinds)[:, -1].float().cpu().numpy(), rendered[-1][1]
+        inputs, states = network_inputs(views, self.kinds[part])
+        quantiles = self.model(**{name: tensor.to(self.model.device) for name, tensor in inputs.items()})
+        return quantiles[:, -1].float().cpu().numpy(), states[-1]
 
     def _cut(self, at: np.datetime64 | str | None) -> int:
         panel = self.panel

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from mtgpt.errors import PanelError
-from mtgpt.tokens.dense import encode, targets, window
+from mtgpt.model.inputs import network_inputs
+from mtgpt.tokens.dense import targets, window
 from mtgpt.tokens.history import History, make_history
 from mtgpt.tokens.sequence import sequences
 from mtgpt.tokens.vocabulary import LEVELS, kind_ids
@@ -124,22 +125,6 @@ class Batch:
         )
 
 
-def network_inputs(
-    history: History,
-    kinds: NDArray[np.int64],
-    cuts: NDArray[np.integer],
-    index: NDArray[np.int64],
-    context_patches: int,
-) -> tuple[dict[str, Tensor], list]:
-    """Keyword arguments of the network for B cuts of one sequence, and the decoding state of each context patch."""
-    patch = history.patch
-    rendered = [encode(window(history, cuts - patch * back, index)) for back in range(context_patches - 1, -1, -1)]
-    names = ("features", "calendar", "anchors", "log_error", "spread")
-    inputs = {n: torch.from_numpy(np.stack([getattr(t, n) for t, _ in rendered], 1)) for n in names}
-    inputs["kinds"] = torch.from_numpy(kinds[index])[None].expand(len(cuts), -1, -1)
-    return inputs, [state for _, state in rendered]
-
-
 def draw(
     cities: Sequence[City],
     *,
@@ -160,8 +145,9 @@ def draw(
         index = _some(index, city.kinds, keep_spots, rng)
     size = max(1, round(tokens / (len(index) * context_patches)))
     cuts = rng.integers(*city.cuts, size=size)
-    inputs, states = network_inputs(city.history, city.kinds, cuts, index, context_patches)
     patch = city.history.patch
+    views = [window(city.history, cuts - patch * back, index) for back in range(context_patches - 1, -1, -1)]
+    inputs, states = network_inputs(views, city.kinds[index])
     pairs = [
         targets(city.values, cuts - patch * back, index, patch, state)
         for back, state in zip(range(context_patches - 1, -1, -1), states, strict=True)
