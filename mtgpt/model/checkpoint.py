@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from transformers.utils import logging as hf_logging
 
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
     from mtgpt.settings import Settings
 
 WEIGHTS = "model.safetensors"
+CONFIG = "config.json"
 TRAINING = "training.json"
+_SIZES = ("hidden_size", "intermediate_size", "num_hidden_layers", "vocab_size")
 
 
 def save_model(model: PreTrainedModel, folder: Path, *, training: dict[str, Any]) -> None:
@@ -45,6 +48,38 @@ def save_model(model: PreTrainedModel, folder: Path, *, training: dict[str, Any]
         _sync(path)
         path.replace(folder / path.name)
     aside.rmdir()
+
+
+def refuse_other_sizes(folder: Path) -> None:
+    """Looks at a model's configuration before anything is made after it.
+
+    What a configuration leaves out is filled in with the sizes of a large language model, which no laptop can hold.
+
+    Raises:
+        ModelError: Not an MT-GPT's configuration, or sizes that these weights cannot have.
+    """
+    try:
+        facts = json.loads((folder / CONFIG).read_text())
+        sizes = {key: int(facts[key]) for key in _SIZES}
+        with safe_open(folder / WEIGHTS, framework="pt") as file:
+            shapes = [file.get_slice(name).get_shape() for name in file.keys()]  # noqa: SIM118 - no mapping
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise ModelError(
+            "the model cannot be loaded",
+            where=folder,
+            got=str(error).splitlines()[0],
+            next_step="copy or train it again",
+        ) from error
+    weights = sum(math.prod(shape) for shape in shapes)
+    largest = sizes["hidden_size"] * max(sizes["intermediate_size"], sizes["vocab_size"])
+    if facts.get("model_type") != "mtgpt" or largest > weights or sizes["num_hidden_layers"] > len(shapes):
+        raise ModelError(
+            "the configuration is not that of these weights",
+            where=folder / CONFIG,
+            got=", ".join(f"{key} {value}" for key, value in sizes.items()),
+            expected=f"an MT-GPT of {weights:,} weights",
+            next_step="copy or train it again",
+        )
 
 
 def model_sha256(folder: Path) -> str:

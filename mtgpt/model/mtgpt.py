@@ -14,7 +14,7 @@ from transformers.utils import logging as hf_logging
 
 from mtgpt.contracts.variables import variables
 from mtgpt.errors import ModelError, PanelError
-from mtgpt.model.checkpoint import WEIGHTS, model_sha256
+from mtgpt.model.checkpoint import WEIGHTS, model_sha256, refuse_other_sizes
 from mtgpt.model.config import MTGPTConfig
 from mtgpt.model.forecast import Forecast
 from mtgpt.model.inputs import network_inputs
@@ -81,6 +81,7 @@ class MTGPT(PatchNetwork):
                 got=", ".join(sorted(fixed)),
                 expected=", ".join(MTGPTConfig.editable_fields()),
             )
+        refuse_other_sizes(path)
         bars = hf_logging.is_progress_bar_enabled()
         hf_logging.disable_progress_bar()
         try:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from mtgpt.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from mtgpt.train.recipes import TrainConfig
 
 _KINDS: Mapping[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,), "dict": (dict,)}
