@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -45,7 +46,7 @@ class Lake:
             contracts_folder: Contract files; the settings' own if not given.
 
         Raises:
-            LakeError: There is none, or it cannot be made.
+            LakeError: There is none, it cannot be made, or a table is older than the ledger says.
             ContractError: A contract is malformed.
         """
         if create:
@@ -53,7 +54,9 @@ class Lake:
                 root.mkdir(parents=True, exist_ok=True)
         elif not root.is_dir():
             raise LakeError("there is no lake", where=root, next_step="ingest a city first: mtgpt ingest CITY")
-        return cls(root=root, contracts=contracts(contracts_folder))
+        lake = cls(root=root, contracts=contracts(contracts_folder))
+        lake._refuse_lost()
+        return lake
 
     @property
     def bronze(self) -> Bronze:
@@ -103,6 +106,26 @@ class Lake:
         """
         rows = self.table(table).scan(version=version)
         return rows if city_id is None else rows.filter(pl.col("city_id") == city_id)
+
+    def _refuse_lost(self) -> None:
+        # The ledger is written last: a table that is behind it lost what was acknowledged, and to ingest on would hide
+        # that for good.
+        with refusals(BATCH):
+            written = self.scan(BATCH).select("tables").collect()["tables"].drop_nulls().to_list()
+        promised: dict[str, int] = {}
+        for tables in written:
+            for name, facts in json.loads(tables).items():
+                promised[name] = max(promised.get(name, -1), -1 if facts["version"] is None else facts["version"])
+        for name, version in promised.items():
+            newest = self.version(name) if version >= 0 else None
+            if version >= 0 and (newest is None or newest < version):
+                raise LakeError(
+                    "the table lost what the ledger says is there",
+                    where=self.root / "tables" / name,
+                    got="no table" if newest is None else f"version {newest}",
+                    expected=f"version {version}",
+                    next_step="restore the folder of the lake, or ingest anew into another MTGPT_HOME",
+                )
 
     def ledger(self, city_id: str | None = None) -> pl.DataFrame:
         """One row per batch, the latest last."""

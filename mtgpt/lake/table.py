@@ -122,7 +122,7 @@ class Table:
         """All rows, lazily, with exactly the contract's columns; no rows where nothing was ever written.
 
         Raises:
-            LakeError: There is no such version, or it cannot be read.
+            LakeError: There is no such version, it cannot be read, or a data file is missing or cut off.
         """
         schema = self.contract.polars_schema
         if not self.exists:
@@ -132,6 +132,7 @@ class Table:
                 )
             return pl.LazyFrame(schema=schema)
         table = self.open(version=version)
+        self._refuse_damaged(table)
         there = {field.name for field in table.schema().fields}
         # A column that a contract got later is null in what was written before.
         columns = {name: pl.col(name) if name in there else pl.lit(None) for name in schema}
@@ -220,6 +221,22 @@ class Table:
                 retention_hours=keep_days * 24, dry_run=False, enforce_retention_duration=False, full=True
             )
         return len(removed)
+
+    def _refuse_damaged(self, table: DeltaTable) -> None:
+        # A look at the names and sizes that the log promises: a reader of a cut-off file would panic, not raise.
+        with refusals(self.name):
+            files = self.files(table)
+            for path, size in files.select("path", "size_bytes").iter_rows() if files.height else ():
+                file = self.path / unquoted(path)
+                there = file.stat().st_size if file.is_file() else None
+                if there != size:
+                    raise LakeError(
+                        "a data file is damaged" if there is not None else "a data file is missing",
+                        where=file,
+                        got=None if there is None else f"{there} bytes",
+                        expected=f"{size} bytes",
+                        next_step="restore the folder of the lake, or ingest anew into another MTGPT_HOME",
+                    )
 
     def _with_new_columns(self, table: DeltaTable) -> DeltaTable:
         there = [field.name for field in table.schema().fields]
