@@ -13,8 +13,20 @@ if TYPE_CHECKING:
 
     from mtgpt.train.recipes import TrainConfig
 
-_KINDS: Mapping[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,), "dict": (dict,)}
-_WORDS: Mapping[str, str] = {"int": "a whole number", "float": "a number", "str": "a name", "dict": "a JSON object"}
+_KINDS: Mapping[str, tuple[type, ...]] = {
+    "bool": (bool,),
+    "int": (int,),
+    "float": (int, float),
+    "str": (str,),
+    "dict": (dict,),
+}
+_WORDS: Mapping[str, str] = {
+    "bool": "true or false",
+    "int": "a whole number",
+    "float": "a number",
+    "str": "a name",
+    "dict": "a JSON object",
+}
 _MOST = 10**9
 # Field: least and most; a field that is not here may be any number from 0 on.
 _RANGES: Mapping[str, tuple[float, float]] = {
@@ -44,9 +56,9 @@ def checked(config: TrainConfig) -> TrainConfig:
 
 def _check(name: str, kind: str, value: Any) -> None:
     # JSON's true is Python's 1.
-    if not isinstance(value, _KINDS[kind]) or isinstance(value, bool):
+    if not isinstance(value, _KINDS[kind]) or (kind != "bool" and isinstance(value, bool)):
         raise UsageError("wrong type", where=f"--set {name}", got=value, expected=_WORDS[kind])
-    if isinstance(value, int | float):
+    if kind in {"int", "float"}:
         least, most = _RANGES.get(name, (0, _MOST))
         if not math.isfinite(value) or not least <= value <= most:
             raise UsageError("out of range", where=f"--set {name}", got=value, expected=f"{least:g} to {most:g}")
