@@ -145,7 +145,7 @@ class Forecaster:
         self.kinds = kind_ids(panel.series)
         self._sha = model.fingerprint()
         known = variables()
-        self._least = np.asarray(
+        self.least = np.asarray(
             [
                 known[v].minimum if v in known and known[v].minimum is not None else -np.inf
                 for v in panel.series["variable"]
@@ -203,7 +203,7 @@ class Forecaster:
             self.model.config.quantile_levels,
             self.panel.aggregation,
             method=method,
-            minimum=self._least,
+            minimum=self.least,
         )
 
     def _roll(self, cut: int, horizon: int) -> NDArray[np.float64]:

@@ -56,6 +56,10 @@ class PatchNetwork(PreTrainedModel):
         self.norm = Qwen3RMSNorm(d, eps=config.rms_norm_eps)
         self.rotary_emb = Qwen3RotaryEmbedding(config=config)
         self.forecast_head = nn.Linear(d, p * (q + len(ANCHORS)))
+        # How far each quantile lies from the median, in units of what was learned; see mtgpt.train.calibrate.
+        self.band_stretch: Tensor
+        self.register_buffer("band_stretch", torch.ones(q))
+        self._middle = list(config.quantile_levels).index(0.5)
         if len(MODES) > _SPARE or len(VARIABLES) > _SPARE:
             raise ValueError("the vocabulary of modes or variables outgrew its embeddings")
         self.post_init()
@@ -114,7 +118,9 @@ class PatchNetwork(PreTrainedModel):
         q = len(self.config.quantile_levels)
         gate = (head[..., q:] - self.config.anchor_trust * log_error).softmax(-1)
         base = (gate * anchors).sum(-1, keepdim=True)
-        return base + head[..., :q] * (self.config.residual_floor + spread[..., None])
+        residual = head[..., :q] * (self.config.residual_floor + spread[..., None])
+        middle = residual[..., self._middle : self._middle + 1]
+        return base + middle + (residual - middle) * self.band_stretch
 
 
 def pinball(quantiles: Tensor, truth: Tensor, levels: Tensor, *, cap: float = 20.0) -> Tensor:

@@ -22,7 +22,8 @@ from mtgpt.model.checkpoint import load_training_state, save_model, save_trainin
 from mtgpt.model.device import choose_device
 from mtgpt.model.mtgpt import MTGPT
 from mtgpt.model.network import pinball
-from mtgpt.train.data import Batch, City, draw, make_city
+from mtgpt.train.calibrate import calibrate
+from mtgpt.train.data import Batch, City, draw, make_city, split
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -175,8 +176,10 @@ def _train(
             with torch.no_grad():
                 for name, parameter in model.named_parameters():
                     parameter.copy_(average[name])
+            stretch = calibrate(model, panels, train_share=config.train_share) if config.calibrate else None
             save_model(model, folder, training=_card(config, panels, cities, where))
-            log({"event": "end", "step": end, "seconds": round(time.monotonic() - began, 2)})
+            bands = None if stretch is None else [round(float(x), 3) for x in stretch]
+            log({"event": "end", "step": end, "band_stretch": bands, "seconds": round(time.monotonic() - began, 2)})
     return Trained(
         folder=folder, steps=end, seconds=time.monotonic() - began, loss=loss_value, resumed_at=start, rank=rank
     )
@@ -248,6 +251,12 @@ def _card(config: TrainConfig, panels: Sequence[Panel], cities: Sequence[City], 
     return {
         "config": config.as_dict(),
         "device": str(where.device),
+        # Weights have seen what lies between "from" and "until"; the width of the bands also what follows until here.
+        "bands_calibrated_until": [
+            str(p.time[min(split(p.n_step, train=config.train_share).validation[1] + 11, len(p.time) - 1)])
+            for p in panels
+            if config.calibrate
+        ],
         "exposures": [
             {
                 "city": p.meta.city,

@@ -30,6 +30,7 @@ class TrainConfig:
         keep_spots: Smallest share of a sequence's spots that a step shows; which ones, and in which direction, changes
             from step to step, so that no position becomes a spot's name.
         train_share: Share of the windows, from the start, that is trained on.
+        calibrate: Stretch the bands until they cover what they say on the validation part.
         seed: Of everything random.
         checkpoint_every: Steps between checkpoints.
         log_every: Steps between lines of the log.
@@ -38,7 +39,7 @@ class TrainConfig:
     recipe: str
     size: str = "nano"
     model: dict[str, Any] = field(default_factory=dict)
-    steps: int = 4000
+    steps: int = 3000
     tokens_per_step: int = 1920
     learning_rate: float = 2e-3
     warmup: int = 100
@@ -50,6 +51,7 @@ class TrainConfig:
     scale_power: float = 0.0
     keep_spots: float = 0.5
     train_share: float = 0.6
+    calibrate: bool = True
     seed: int = 0
     checkpoint_every: int = 500
     log_every: int = 20

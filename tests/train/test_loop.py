@@ -104,13 +104,21 @@ def test_another_configuration_in_the_same_folder_is_refused(panel, tmp_path):
         train(small(steps=20, seed=5), [panel], tmp_path / "r")
 
 
-def test_training_never_reads_what_comes_after_its_share(panel, tmp_path):
-    values = np.array(panel.values)
-    values[split(panel.n_step).train[1] + 12 :] = 1e9
-    train(small(steps=6), [panel], tmp_path / "clean")
-    train(small(steps=6), [replace(panel, values=values)], tmp_path / "dirty")
-    one, other = weights(tmp_path / "clean"), weights(tmp_path / "dirty")
-    assert all(torch.equal(one[k], other[k]) for k in one)
+def test_the_weights_never_depend_on_what_comes_after_the_training_share(panel, tmp_path):
+    bounds = split(panel.n_step)
+    for name, start in (
+        ("clean", panel.n_step),
+        ("no_validation", bounds.train[1] + 12),
+        ("no_test", bounds.validation[1] + 12),
+    ):
+        values = np.array(panel.values)
+        values[start:] = 1e9
+        train(small(steps=6), [replace(panel, values=values)], tmp_path / name)
+    clean, no_validation, no_test = (weights(tmp_path / n) for n in ("clean", "no_validation", "no_test"))
+    # The bands' stretch comes from the validation part, and from nothing after it.
+    assert all(torch.equal(clean[k], no_test[k]) for k in clean)
+    assert all(torch.equal(clean[k], no_validation[k]) for k in clean if k != "band_stretch")
+    assert not torch.equal(clean["band_stretch"], no_validation["band_stretch"])
 
 
 def test_the_model_says_what_it_has_seen(panel, tmp_path):
