@@ -110,6 +110,8 @@ class Lake:
     def _refuse_lost(self) -> None:
         # The ledger is written last: a table that is behind it lost what was acknowledged, and to ingest on would hide
         # that for good.
+        if not self.table(BATCH).exists:
+            return
         with refusals(BATCH):
             written = self.scan(BATCH).select("tables").collect()["tables"].drop_nulls().to_list()
         promised: dict[str, int] = {}
