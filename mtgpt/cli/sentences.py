@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NoReturn
@@ -27,6 +28,7 @@ def as_sentences() -> Iterator[None]:
     Raises:
         SystemExit: With the error's exit code.
     """
+    sys.unraisablehook = _not_lost
     try:
         yield
     except SystemExit as stop:
@@ -52,6 +54,14 @@ def as_sentences() -> Iterator[None]:
             raise
         place = f"{error.filename}: " if error.filename else ""
         _stop(f"{place}{error.strerror.lower()}. Check the disk, or point MTGPT_HOME at another folder.", 1)
+
+
+def _not_lost(unraisable: sys.UnraisableHookArgs) -> None:
+    # A Ctrl-C that meets a destructor is printed and forgotten by Python: send it again, to where it can be heard.
+    if issubclass(unraisable.exc_type, KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+    else:
+        sys.__unraisablehook__(unraisable)
 
 
 def _stop(sentence: str, code: int) -> NoReturn:
