@@ -23,7 +23,9 @@ def command(
     device: Annotated[str | None, typer.Option(help="cpu, cuda or npu; the best there is by default.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON; no progress bar.")] = False,
 ) -> None:
-    """Trains a model on the first 60 % of one or more panels; the rest stays unseen for `mtgpt evaluate`.
+    """Trains a model on the first 60 % of one or more panels; the last 20 % stay unseen for `mtgpt evaluate`.
+
+    The 20 % between set the width of the bands, and nothing else.
 
     Stop it whenever you like: the same command goes on from the last checkpoint, bit-identically. Several processes:
     torchrun --nproc-per-node 2 -m mtgpt train CITY
