@@ -83,14 +83,10 @@ def _cast(field: Field, dtype: pl.DataType, value: pl.Expr, contract: Contract) 
     if target == pl.String and (dtype.is_integer() or dtype in (pl.Categorical, pl.Enum)):
         return value.cast(pl.String)
     if target.is_temporal():
-        if isinstance(dtype, pl.Datetime) and dtype.time_zone is not None:
-            return value.dt.convert_time_zone("UTC").cast(target, strict=False)
         if dtype == pl.String:
-            # A fixed format, because a guess from the first value would fail where just that one is broken.
-            text = (
-                value.str.strip_chars().str.replace(r"[zZ]$", "+00:00").str.replace(r"^(\d{4}-\d{2}-\d{2}) ", "${1}T")
-            )
-            return pl.coalesce(text.str.to_datetime(form, time_unit="us", strict=False) for form in _ISO)
+            return _parsed(value.str.strip_chars(), target)
+        if target != pl.Date and isinstance(dtype, pl.Datetime) and dtype.time_zone is not None:
+            return value.dt.convert_time_zone("UTC").cast(target, strict=False)
     if target.is_numeric():
         if dtype.is_integer() or dtype.is_float() or isinstance(dtype, pl.Decimal):
             return value.cast(target, strict=False)
@@ -104,6 +100,14 @@ def _cast(field: Field, dtype: pl.DataType, value: pl.Expr, contract: Contract) 
         expected=field.physical_type,
         next_step="convert local times to UTC with the feed's own zone" if naive else None,
     )
+
+
+def _parsed(text: pl.Expr, target: pl.DataType) -> pl.Expr:
+    # Fixed formats, because a guess from the first value would fail where just that one is broken.
+    if target == pl.Date:
+        return text.str.to_date("%Y-%m-%d", strict=False)
+    iso = text.str.replace(r"[zZ]$", "+00:00").str.replace(r"^(\d{4}-\d{2}-\d{2}) ", "${1}T")
+    return pl.coalesce(iso.str.to_datetime(form, time_unit="us", strict=False) for form in _ISO)
 
 
 def _lost(field: Field, dtype: pl.DataType, value: pl.Expr, cast: pl.Expr) -> pl.Expr:

@@ -26,6 +26,7 @@ _LOGICAL = {
     "string": ("string",),
     "integer": ("int32", "int64", "uint64"),
     "number": ("float32", "float64"),
+    "date": ("date32",),
     "timestamp": ("timestamp[us, UTC]",),
 }
 _CUSTOM = {"unit": "unit", "crs": "crs", "timeZone": "time_zone"}

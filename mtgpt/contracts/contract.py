@@ -27,6 +27,7 @@ TYPES: Mapping[str, tuple[pa.DataType, pl.DataType]] = {
     "uint64": (pa.uint64(), pl.UInt64()),
     "float32": (pa.float32(), pl.Float32()),
     "float64": (pa.float64(), pl.Float64()),
+    "date32": (pa.date32(), pl.Date()),
     "timestamp[us, UTC]": (pa.timestamp("us", tz="UTC"), pl.Datetime("us", "UTC")),
 }
 """Physical types that a contract may name, as Arrow and as Polars sees them."""

@@ -74,7 +74,7 @@ class Property(_Part):
     id: str | None = None
     name: str = Field(pattern=_NAME)
     businessName: str | None = None  # noqa: N815
-    logicalType: Literal["string", "timestamp", "integer", "number"]  # noqa: N815
+    logicalType: Literal["string", "date", "timestamp", "integer", "number"]  # noqa: N815
     physicalType: str  # noqa: N815
     description: str = Field(min_length=1)
     required: bool = False

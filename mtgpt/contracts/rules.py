@@ -61,7 +61,10 @@ class Case:
     def shown(self, position: int = 0) -> pl.Expr:
         """Values of a column of the rule as a message quotes them."""
         name = self.rule.fields[position]
-        if self.contract.field(name).polars_type.is_temporal():
+        dtype = self.contract.field(name).polars_type
+        if dtype == pl.Date:
+            return pl.col(name).dt.strftime("%Y-%m-%d")
+        if dtype.is_temporal():
             return pl.col(name).dt.strftime(_TIME)
         return _text(pl.col(name))
 
@@ -76,7 +79,11 @@ class Case:
 
 def type_message(field: Field) -> pl.Expr:
     """What to say about a value that does not fit its column's type, over the frame as it arrived."""
-    wanted = "an ISO 8601 time with offset" if field.polars_type.is_temporal() else field.physical_type
+    wanted = field.physical_type
+    if field.polars_type == pl.Date:
+        wanted = "a date YYYY-MM-DD"
+    elif field.polars_type.is_temporal():
+        wanted = "an ISO 8601 time with offset"
     return _say(field.name, _text(pl.col(field.name)), wanted)
 
 

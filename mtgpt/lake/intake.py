@@ -23,7 +23,7 @@ from mtgpt.ingest.locate import is_url, locate
 from mtgpt.ingest.manifest import source_options
 from mtgpt.ingest.pull import pull
 from mtgpt.lake.batch import SOURCE_ROLE, Batch, batch_id
-from mtgpt.lake.derive import derive_trip_counts
+from mtgpt.lake.derive import derive
 from mtgpt.lake.disk import refusals
 from mtgpt.lake.lake import BATCH
 from mtgpt.lake.landing import known_result, land
@@ -103,7 +103,7 @@ def ingest_city(
             if failed is None:
                 raise
             failed(source, error)
-    results += derive_trip_counts(lake, manifest.city, interval_s=manifest.panel.interval_s, progress=say)
+    results += derive(lake, manifest, progress=say)
     return results
 
 

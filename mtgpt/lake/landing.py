@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from mtgpt.lake.reading import Judged
     from mtgpt.lake.table import Table
 
-_ORDER = ("spot", "link")
+_ORDER = ("spot", "link", "route", "road", "service")
 _SHORT = 12
 
 

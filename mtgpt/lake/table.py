@@ -41,8 +41,16 @@ _PARTITIONS = {
     "observation": ("city_id", "source_id"),
     "trip": ("city_id",),
     "weather": ("city_id",),
+    "route": ("city_id",),
+    "service": ("city_id",),
+    "service_day": ("city_id",),
+    "stop_visit": ("city_id",),
+    "vehicle": ("city_id",),
+    "event": ("city_id",),
+    "road": ("city_id",),
+    "document": ("city_id",),
 }
-_TIME = ("time_start", "start_time")
+_TIME = ("time_start", "start_time", "time")
 # Versions name the data a panel was built from: they must stay readable until someone vacuums on purpose.
 _CONFIGURATION = {
     "delta.logRetentionDuration": "interval 3650 days",

@@ -14,11 +14,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 LEVELS = ("spot", "corridor", "network")
-MODES = ("other", "road", "metro", "rail", "bus", "bike", "taxi", "ev", "pedestrian", "weather")
+MODES = (
+    "other", "road", "metro", "rail", "bus", "bike", "taxi", "ev", "pedestrian", "weather",
+    "tram", "ferry", "cable", "scooter",
+)  # fmt: skip
 VARIABLES = (
     "other", "speed", "flow", "occupancy", "boardings", "entries", "exits", "departures", "arrivals", "pedestrians",
     "energy", "charging_time", "price", "bikes_available", "docks_available", "headway", "delay", "queue",
-    "travel_time",
+    "travel_time", "density", "alightings", "vehicles_available",
 )  # fmt: skip
 
 

@@ -17,7 +17,10 @@ from mtgpt.contracts.verdict import judge
 if TYPE_CHECKING:
     from pathlib import Path
 
-TABLES = ["batch", "link", "observation", "quarantine", "spot", "trip", "weather"]
+TABLES = [
+    "batch", "document", "event", "link", "observation", "quarantine", "road", "route", "service", "service_day", "spot",
+    "stop_visit", "trip", "vehicle", "weather",
+]  # fmt: skip
 RECEIVED_AT = datetime(2026, 1, 5, 12, tzinfo=UTC)
 
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import polars as pl
 import pytest
 
-from mtgpt.lake.derive import Window, derive_trip_counts, recount
 from mtgpt.lake.table import Table
+from mtgpt.lake.trip_counts import Window, derive_trip_counts, recount
 from tests.lake.feeds import START, TRIP, trips, write_rows
 
 if TYPE_CHECKING:
