@@ -14,11 +14,11 @@ from mtgpt.errors import ContractError, FeedError, MTGPTError, NotFound, UsageEr
 from mtgpt.ingest.adapter import FeedContext, FeedFile
 from mtgpt.ingest.adapters import adapters
 from mtgpt.lake.batch import SOURCE_ROLE, Batch, BatchResult, replay_id
-from mtgpt.lake.trip_counts import KIND
 from mtgpt.lake.lake import BATCH, QUARANTINE
 from mtgpt.lake.landing import Landing, known_result, land
 from mtgpt.lake.reading import read_batch
 from mtgpt.lake.staging import Staging, workspace
+from mtgpt.lake.trip_counts import KIND
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
