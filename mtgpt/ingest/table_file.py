@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     Choose = Callable[[Sequence[str]], Mapping[str, str]]
 
-_PIECE_BYTES = 32 << 20
+_PIECE_BYTES = 8 << 20
 _PIECE_ROWS = 500_000
 _PARQUET = b"PAR1"
 

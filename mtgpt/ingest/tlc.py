@@ -7,7 +7,6 @@ dated years away; they are quarantined. What says something of passengers or pay
 from __future__ import annotations
 
 import json
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -75,7 +74,7 @@ class TlcAdapter:
     Options: type[BaseModel] = TlcOptions
 
     def read(self, files: Mapping[str, FeedFile], options: TlcOptions, context: FeedContext) -> Iterator[Chunk]:
-        """Yields the zones, then trips in the order of the file.
+        """Yields trips in the order of the file, then the zones.
 
         Raises:
             FeedError: Columns are missing, or a file is empty, damaged or no such table.
@@ -86,18 +85,11 @@ class TlcAdapter:
         def choose(names: Sequence[str]) -> dict[str, str]:
             return choose_columns(names, _COLUMNS, file=file.name, optional=("vendor",))
 
-        with ThreadPoolExecutor(1) as aside:
-            # The polygons are Python's work, the trips Polars': side by side they take a fifth less.
-            zones = aside.submit(zone_spots, files.get(ZONES))
-            described = False
-            for raw in read_table(file, choose):
-                trips = Chunk(table="trip", frame=_trips(raw, period, context, where=file.name))
-                if not described:
-                    described = True
-                    yield zones.result()
-                yield trips
-            if not described:
-                yield zones.result()
+        for raw in read_table(file, choose):
+            yield Chunk(table="trip", frame=_trips(raw, period, context, where=file.name))
+        # Last, so that these trips are judged while the polygons are read. Beside the trips' reading it is slower: the
+        # polygons are Python's work, and unpacking asks for the interpreter at every piece.
+        yield zone_spots(files.get(ZONES))
 
 
 def _trips(raw: pl.DataFrame, period: Period | None, context: FeedContext, *, where: str) -> pl.DataFrame:

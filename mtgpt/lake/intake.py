@@ -6,11 +6,10 @@ import dataclasses
 import hashlib
 import json
 import time
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
@@ -22,6 +21,7 @@ from mtgpt.ingest.breaker import Breaker
 from mtgpt.ingest.locate import is_url, locate
 from mtgpt.ingest.manifest import source_options
 from mtgpt.ingest.pull import pull
+from mtgpt.lake.ahead import one_ahead
 from mtgpt.lake.batch import SOURCE_ROLE, Batch, batch_id
 from mtgpt.lake.derive import derive
 from mtgpt.lake.disk import refusals
@@ -31,7 +31,7 @@ from mtgpt.lake.reading import read_batch
 from mtgpt.lake.staging import Staging, workspace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from pydantic import BaseModel
@@ -43,8 +43,6 @@ if TYPE_CHECKING:
     from mtgpt.lake.lake import Lake
     from mtgpt.lake.reading import Judged
     from mtgpt.settings import Settings
-
-_T = TypeVar("_T")
 
 
 def ingest_city(
@@ -140,7 +138,7 @@ class _Intake:
 
     def batches(self) -> Iterator[BatchResult]:
         """Ingests the source's batches one by one; the next one is read while one is written."""
-        with closing(_one_ahead(self._read())) as read:
+        with closing(one_ahead(self._read())) as read:
             for one in read:
                 started = time.monotonic()
                 if one.judged is None:
@@ -246,15 +244,6 @@ class _Intake:
         return FeedFile(
             role=SOURCE_ROLE, path=self.lake.bronze.path(sha256), name=path.name, sha256=sha256, size=len(text.encode())
         )
-
-
-def _one_ahead(items: Iterator[_T]) -> Generator[_T]:
-    """The same items, the next of which is made in a thread while one is worked on."""
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        made = pool.submit(next, items, None)
-        while (item := made.result()) is not None:
-            made = pool.submit(next, items, None)
-            yield item
 
 
 def _digest(location: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -17,6 +17,8 @@ from mtgpt.lake.table import Table
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+    from deltalake import DeltaTable
 
     from mtgpt.contracts.contract import Contract
 
@@ -35,6 +37,7 @@ class Lake:
 
     root: Path
     contracts: Mapping[str, Contract]
+    _opened: dict[Path, DeltaTable] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def open(cls, root: Path, *, create: bool = True, contracts_folder: Path | None = None) -> Lake:
@@ -76,7 +79,7 @@ class Lake:
         """
         if name not in self.contracts:
             raise NotFound("no such table", where=self.root, got=name, expected=", ".join(sorted(self.contracts)))
-        return Table(path=self.root / "tables" / name, contract=self.contracts[name])
+        return Table(path=self.root / "tables" / name, contract=self.contracts[name], opened=self._opened)
 
     def lock(self, name: str) -> Path:
         """The lock file of a table's writer."""

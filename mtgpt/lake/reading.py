@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from mtgpt.contracts.hold import Counts, hold_reason
 from mtgpt.contracts.verdict import judge
 from mtgpt.errors import FeedError, NotFound
 from mtgpt.ingest.adapter import DATA, FeedContext, FeedFile
+from mtgpt.lake.ahead import one_ahead
 from mtgpt.lake.lake import QUARANTINE
 
 if TYPE_CHECKING:
@@ -90,9 +92,10 @@ def read_batch(
     """
     judged = Judged(staged=staged)
     label = batch.files[0].name if batch.files else batch.source_id
-    for chunk in adapter.read(_by_role(batch, adapter), options, context):
-        judged.take(chunk, batch, lake)
-        progress(f"{batch.source_id}: {label}: {judged.rows:,} rows read")
+    with closing(one_ahead(iter(adapter.read(_by_role(batch, adapter), options, context)))) as chunks:
+        for chunk in chunks:
+            judged.take(chunk, batch, lake)
+            progress(f"{batch.source_id}: {label}: {judged.rows:,} rows read")
     judged.finish(lake)
     if not judged.rows:
         raise FeedError(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
@@ -68,10 +68,12 @@ class Table:
     Attributes:
         path: Its folder.
         contract: What its rows are.
+        opened: Tables that a writer has open, by path; shared by the tables of one lake.
     """
 
     path: Path
     contract: Contract
+    opened: dict[Path, DeltaTable] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def name(self) -> str:
@@ -112,7 +114,7 @@ class Table:
         """
         with refusals(self.name):
             if self.exists:
-                table = DeltaTable(str(self.path))
+                table = self._newest()
             else:
                 table = DeltaTable.create(
                     str(self.path),
@@ -124,7 +126,16 @@ class Table:
                     configuration=_CONFIGURATION,
                 )
                 self._sync(table)
-        return self._with_new_columns(table)
+        self.opened[self.path] = self._with_new_columns(table)
+        return self.opened[self.path]
+
+    def _newest(self) -> DeltaTable:
+        # To open a table is to read its log; a writer that has it open reads only what was added since.
+        known = self.opened.pop(self.path, None)
+        if known is None or not (self.path / "_delta_log" / f"{known.version():020d}.json").exists():
+            return DeltaTable(str(self.path))
+        known.update_incremental()
+        return known
 
     def scan(self, *, version: int | None = None) -> pl.LazyFrame:
         """All rows, lazily, with exactly the contract's columns; no rows where nothing was ever written.

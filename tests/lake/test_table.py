@@ -109,7 +109,7 @@ def test_a_damaged_data_file_is_one_sentence(landed: City) -> None:
 
 def test_a_table_that_no_contract_names_is_not_found(landed: City) -> None:
     with pytest.raises(NotFound, match="no such table"):
-        landed.lake.scan("vehicle")
+        landed.lake.scan("parking")
 
 
 def test_two_writers_at_once_land_each_batch_once(city: City) -> None:
