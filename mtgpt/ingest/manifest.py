@@ -140,6 +140,12 @@ class PanelSpec(_Written):
     neighbours: int = Field(default=5, ge=0, le=64, description="Nearest spots to link where the city has no graph.")
     min_coverage: float = Field(default=0.1, ge=0, le=1, description="Least share of observed steps of a series.")
     max_series: int | None = Field(default=None, ge=1, description="Keep only the largest series, by mean.")
+    transfer_m: float = Field(
+        default=250.0, ge=0, le=5000, description="How far apart places of two modes are one transfer; 0 for none."
+    )
+    use_suspect: bool = Field(
+        default=False, description="Take values that looked wrong when they came (see observation.suspect)."
+    )
 
     @field_validator("interval_s")
     @classmethod

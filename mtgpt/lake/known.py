@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from mtgpt.lake.table import Table
 
 _FROM = "valid_from"
+# Who said it is no part of what is said: two feeds that agree are no change.
+_SAYER = "source_id"
 _SINCE_EVER = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -60,7 +62,7 @@ def new_versions(frame: pl.DataFrame, existing: pl.DataFrame, table: Table, rece
     """
     key = list(table.contract.key)
     identity = [name for name in key if name != _FROM]
-    content = [name for name in frame.columns if name not in key]
+    content = [name for name in frame.columns if name not in (*key, _SAYER)]
     latest = existing.sort(_FROM).unique(subset=identity, keep="last")
     same = pl.all_horizontal([pl.col(name).eq_missing(pl.col(f"{name}_there")) for name in content] or [pl.lit(True)])
 

@@ -19,7 +19,7 @@ from scipy.sparse import csr_array
 from mtgpt.errors import PanelError
 from mtgpt.panel import scales
 from mtgpt.panel.calendar import calendar_of, service_rules
-from mtgpt.panel.panel import SERIES_SCHEMA, TRAINING_SHARE, Covariates, Panel, PanelMeta
+from mtgpt.panel.panel import SERIES_SCHEMA, TRAINING_SHARE, TRANSFER_SCHEMA, Covariates, Panel, PanelMeta
 
 if TYPE_CHECKING:
     from mtgpt.panel.calendar import Calendar
@@ -180,6 +180,7 @@ def finish(
     calendar: Calendar,
     covariates: Covariates | None,
     meta: PanelMeta,
+    transfers: pl.DataFrame | None = None,
 ) -> Panel:
     """Weighs and computes the aggregates in place, and gives the panel its identity.
 
@@ -189,6 +190,7 @@ def finish(
         calendar: Of the T steps.
         covariates: [T, C], if any.
         meta: Without id.
+        transfers: Where travellers change modes, if anywhere.
     """
     aggregation = _aggregation(values, layout)
     scales.fill_aggregates(values, aggregation)
@@ -201,6 +203,7 @@ def finish(
         calendar=calendar,
         covariates=covariates,
         meta=meta,
+        transfers=pl.DataFrame(schema=TRANSFER_SCHEMA) if transfers is None else transfers,
     )
     built = datetime.now(UTC).isoformat(timespec="seconds")
     return replace(panel, meta=replace(meta, panel_id=identity(panel), built_at=built))
@@ -223,6 +226,10 @@ def identity(panel: Panel) -> str:
     if panel.covariates is not None:
         digest.update(json.dumps(panel.covariates.names).encode())
         digest.update(np.ascontiguousarray(panel.covariates.values, dtype=np.float32).data)
+        if panel.covariates.future is not None:
+            digest.update(np.ascontiguousarray(panel.covariates.future, dtype=np.float32).data)
+    if panel.transfers.height:
+        digest.update(panel.transfers.write_json().encode())
     for start in range(0, panel.n_step, _HASHED_ROWS):
         digest.update(np.ascontiguousarray(panel.values[start : start + _HASHED_ROWS]).data)
     return digest.hexdigest()

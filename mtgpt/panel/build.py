@@ -18,12 +18,12 @@ from mtgpt.contracts.variables import variables
 from mtgpt.errors import PanelError
 from mtgpt.panel import grid
 from mtgpt.panel.assemble import finish, lay_out, spot_series
-from mtgpt.panel.calendar import calendar_of, local_slots, service_rules, service_steps
-from mtgpt.panel.cover import covers, union, zero_windows
+from mtgpt.panel.calendar import service_rules
+from mtgpt.panel.choose import choose
+from mtgpt.panel.covariates import covariates, events_by_kind
 from mtgpt.panel.graph import series_graph, spot_graph
-from mtgpt.panel.panel import PanelMeta
+from mtgpt.panel.panel import TRANSFER_SCHEMA, PanelMeta
 from mtgpt.panel.store import open_panel, save_panel
-from mtgpt.panel.weather import weather_covariates
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -31,28 +31,33 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
     from mtgpt.contracts.variables import Variable
-    from mtgpt.ingest.manifest import CityManifest, PanelSpec
+    from mtgpt.ingest.manifest import CityManifest
     from mtgpt.lake.lake import Lake
     from mtgpt.panel.assemble import Layout
-    from mtgpt.panel.calendar import Calendar, ServiceRules
-    from mtgpt.panel.cover import Windows
+    from mtgpt.panel.calendar import Calendar
     from mtgpt.panel.panel import Panel
 
-_TABLES = ("spot", "link", "observation", "trip", "weather")
+_TABLES = ("spot", "link", "observation", "trip", "weather", "service", "service_day", "event")
 _ATTRIBUTE = "attribute:"
-# Observed days may be spread over an axis this many times longer; a stray year is much farther away.
-_SPARSEST = 20
+_TRANSFER = "transfer"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Tables:
-    """One city's rows of the tables, all at the versions that the panel will name."""
+    """One city's rows of the tables, all at the versions that the panel will name.
+
+    Observations that looked wrong when they came stand apart, unless the recipe takes them as they are.
+    """
 
     spot: pl.DataFrame
     link: pl.DataFrame
     observation: pl.LazyFrame
+    suspect: pl.LazyFrame
     trip: pl.LazyFrame
     weather: pl.LazyFrame
+    service: pl.LazyFrame
+    service_day: pl.LazyFrame
+    event: pl.LazyFrame
     versions: dict[str, int]
     batches: int | None
 
@@ -88,22 +93,14 @@ def build_panel(
         country=manifest.country,
         subdivision=manifest.subdivision,
     )
-    say("surveying observations")
     tables = _open(lake, manifest)
-    found = grid.survey(tables.observation, spec.interval_s)
-    found, notes = _wanted(found, manifest, vocabulary)
-    covered = covers(tables.observation, tables.trip, found, vocabulary, rules)
-    calendar = calendar_of(_axis(found, covered, spec, rules), rules)
-    if spec.variables is not None:
-        found = found.filter(pl.col("variable").is_in(list(spec.variables)))
-    columns = _columns(found, covered, vocabulary, calendar)
-    say(f"counting what {columns.keys.height:,} series have on {calendar.time.size:,} steps")
-    columns, left_out = _select(columns, tables.observation, calendar, spec, manifest)
-    notes |= left_out
+    chosen = choose(tables.observation, tables.trip, manifest, rules=rules, vocabulary=vocabulary, say=say)
+    columns, calendar, notes = chosen.columns, chosen.calendar, dict(chosen.notes)
     say(f"laying out {columns.keys.height:,} series")
     series, spots = _series(columns.keys, tables.spot, vocabulary)
-    layout, graph_notes = _lay_out(series, spots, tables.link, manifest)
-    notes["graph"] = graph_notes
+    links, transfers = _parted(tables.link, spots)
+    layout, notes["graph"] = _lay_out(series, spots, links, manifest)
+    notes |= {name: facts for name, facts in _further(tables, transfers, calendar).items() if facts}
     meta = PanelMeta(
         city=manifest.city,
         name=manifest.name,
@@ -117,10 +114,14 @@ def build_panel(
     )
     with _scratch(folder, (calendar.time.size, layout.series.height)) as values:
         say("filling the grid")
-        grid.scatter(tables.observation, _in_order(columns, layout), calendar.time, spec.interval_s, values)
-        covariates = weather_covariates(tables.weather, calendar.time)
+        placed = _in_order(columns, layout)
+        grid.scatter(tables.observation, placed, calendar.time, spec.interval_s, values)
+        grid.blank(tables.suspect, placed.keys, calendar.time, spec.interval_s, values)
+        known = covariates(
+            weather=tables.weather, service=tables.service, service_day=tables.service_day, calendar=calendar
+        )
         say("adding up corridors and the network")
-        panel = finish(values, layout, calendar=calendar, covariates=covariates, meta=meta)
+        panel = finish(values, layout, calendar=calendar, covariates=known, meta=meta, transfers=transfers)
         notes["seconds"] = round(clock.monotonic() - began, 2)
         say("storing")
         place = save_panel(replace(panel, meta=replace(panel.meta, notes=notes)), folder)
@@ -136,153 +137,54 @@ def _open(lake: Lake, manifest: CityManifest) -> _Tables:
     def rows(name: str) -> pl.LazyFrame:
         return lake.scan(name, city_id=city, version=versions.get(name))
 
+    observation = rows("observation")
+    fine = pl.lit(True) if manifest.panel.use_suspect else pl.col("suspect").is_null()
     return _Tables(
         spot=rows("spot").collect().sort("spot_id", "valid_from"),
-        link=rows("link").select("from_spot", "to_spot", "distance_m", "weight").collect(),
-        observation=rows("observation"),
+        link=rows("link").select("from_spot", "to_spot", "kind", "distance_m", "weight").collect(),
+        observation=observation.filter(fine),
+        suspect=observation.filter(~fine),
         trip=rows("trip"),
         weather=rows("weather"),
+        service=rows("service"),
+        service_day=rows("service_day"),
+        event=rows("event"),
         versions=versions,
         batches=lake.ledger(city).height,
     )
 
 
-def _wanted(
-    found: pl.DataFrame, manifest: CityManifest, vocabulary: Mapping[str, Variable]
-) -> tuple[pl.DataFrame, dict[str, Any]]:
-    """Leaves out what the panel cannot hold, and says so."""
-    spec = manifest.panel
-    if found.height == 0:
-        raise PanelError(
-            "the lake holds no observation of this city",
-            where=manifest.city,
-            next_step=f"ingest first: `mtgpt ingest {manifest.city}`, then see `mtgpt lake status`",
-        )
-    there = sorted(found["variable"].unique())
-    absent = [name for name in spec.variables or () if name not in there]
-    if absent:
-        raise PanelError(
-            "the city does not measure this variable",
-            where=f"{manifest.file}: panel.variables",
-            got=", ".join(absent),
-            expected=f"some of {', '.join(there)}",
-        )
-    known = pl.col("variable").is_in(list(vocabulary))
-    coarse = pl.col("shortest") > spec.interval_s
-    notes = {
-        "series_of_unknown_variables": found.filter(~known).height,
-        "series_coarser_than_a_step": found.filter(known & coarse).height,
+def _further(tables: _Tables, transfers: pl.DataFrame, calendar: Calendar) -> dict[str, Any]:
+    """Facts worth showing that no series tells."""
+    suspect = tables.suspect.group_by("suspect").len().sort("suspect").collect(engine="streaming")
+    return {
+        "suspect_rows": dict(suspect.iter_rows()),
+        "transfers": transfers.height,
+        "events": events_by_kind(tables.event, calendar),
     }
-    kept = found.filter(known & ~coarse)
-    if kept.height == 0:
-        raise PanelError(
-            "every series is measured in intervals longer than a step",
-            where=f"{manifest.file}: panel.interval_s",
-            got=spec.interval_s,
-            expected=f"at least {found['shortest'].min()} s",
-        )
-    return kept, {key: value for key, value in notes.items() if value}
 
 
-def _axis(found: pl.DataFrame, covered: pl.DataFrame, spec: PanelSpec, rules: ServiceRules) -> np.ndarray:
-    """Whole service days from the first to the last that is measured, cut after the last measured step."""
-    spans = covered.group_by("source_id", "variable").agg(low=pl.col("first").min(), high=pl.col("last").max())
-    zeroed = found.join(spans, on=["source_id", "variable"], how="left").select(
-        first=pl.coalesce("low", "first"), last=pl.coalesce("high", "last")
+def _parted(link: pl.DataFrame, spots: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Links that may carry a variable, and transfers between modes, which do not.
+
+    A dock beside a station has no variable in common with it; as an edge, the link would only keep the dock from
+    being joined to its nearest docks.
+    """
+    modes = spots.select("spot_id", "mode")
+    ends = link.join(modes.rename({"spot_id": "from_spot", "mode": "from_mode"}), on="from_spot", how="left").join(
+        modes.rename({"spot_id": "to_spot", "mode": "to_mode"}), on="to_spot", how="left"
     )
-    ends = np.array([zeroed["first"].min(), zeroed["last"].max()], dtype="datetime64[s]")
-    days, _ = local_slots(ends, rules)
-    first = spec.start or days[0].astype(object)
-    last = spec.end or days[1].astype(object)
-    nothing = PanelError(
-        "nothing was measured in the panel's period",
-        got=f"{first} to {last}",
-        expected=f"days between {days[0]} and {days[1]}",
-        next_step="change panel.start and panel.end in the manifest",
+    between = (pl.col("kind") == _TRANSFER) & (pl.col("from_mode") != pl.col("to_mode")).fill_null(value=True)
+    both = between & pl.col("from_mode").is_not_null() & pl.col("to_mode").is_not_null()
+    transfers = (
+        ends.filter(both)
+        .group_by("from_spot", "to_spot")
+        .agg(pl.col("distance_m").min())
+        .sort("from_spot", "to_spot")
+        .select(TRANSFER_SCHEMA.names())
+        .cast(TRANSFER_SCHEMA)
     )
-    if first > last:
-        raise nothing
-    observed = int(found.group_by("source_id").agg(pl.col("days").max())["days"].sum())
-    if (last - first).days + 1 > _SPARSEST * (observed + 1):
-        raise PanelError(
-            "the measured days lie too far apart for one axis",
-            got=f"{observed} days with data between {first} and {last}",
-            next_step="set panel.start and panel.end in the manifest",
-        )
-    steps = service_steps(first, last, rules)
-    steps = steps[steps <= ends[1]]
-    if steps.size == 0:
-        raise nothing
-    return steps
-
-
-def _columns(
-    found: pl.DataFrame, covered: pl.DataFrame, vocabulary: Mapping[str, Variable], calendar: Calendar
-) -> grid.Columns:
-    rules = calendar.rules
-    phase = int(calendar.time[0].astype(np.int64)) % rules.interval_s
-    windows = zero_windows(covered, calendar)
-    keys = (
-        found.group_by("variable", "spot_id")
-        .agg(
-            merges=(pl.col("shortest") < rules.interval_s).any()
-            | (pl.col("phase_low") != phase).any()
-            | (pl.col("phase_high") != phase).any()
-            | (pl.len() > 1),
-            source_id=pl.col("source_id").unique().sort(),
-        )
-        .sort("variable", "spot_id")
-        .with_columns(column=pl.int_range(pl.len(), dtype=pl.Int64))
-    )
-    merged: dict[tuple[str, ...], Windows] = {}
-    of_column = []
-    for variable, sources in zip(keys["variable"].to_list(), keys["source_id"].to_list(), strict=True):
-        key = (variable, *sources)
-        if key not in merged:
-            merged[key] = union([w for s in sources for w in windows.get((s, variable), [])])
-        of_column.append(merged[key])
-    return grid.Columns(
-        keys=keys.select("spot_id", "variable", "column"),
-        adds_up=np.array([grid.adds_up(vocabulary[name]) for name in keys["variable"]], dtype=bool),
-        merges=keys["merges"].to_numpy(),
-        windows=tuple(of_column),
-    )
-
-
-def _select(
-    columns: grid.Columns, observation: pl.LazyFrame, calendar: Calendar, spec: PanelSpec, manifest: CityManifest
-) -> tuple[grid.Columns, dict[str, Any]]:
-    """Drops series that are hardly measured, then all but the largest; largest by the training part only."""
-    steps, step_s = calendar.time.size, calendar.rules.interval_s
-    seconds, rows, total = grid.census(observation, columns.keys, calendar.time, step_s)
-    zeroed = np.array([sum(stop - start for start, stop in windows) for windows in columns.windows])
-    coverage = np.where(zeroed > 0, zeroed, seconds / step_s) / steps
-    measured = seconds > 0
-    kept = np.flatnonzero(measured & (coverage >= spec.min_coverage))
-    notes: dict[str, Any] = {"series_below_min_coverage": int(measured.sum() - kept.size)}
-    if kept.size == 0:
-        raise PanelError(
-            "no series is measured often enough",
-            where=f"{manifest.file}: panel.min_coverage",
-            got=spec.min_coverage,
-            expected=f"at most {coverage[measured].max(initial=0):.3f} for the fullest series",
-        )
-    if spec.max_series is not None and kept.size > spec.max_series:
-        mean = np.where(zeroed > 0, total, total / np.maximum(rows, 1))
-        # Speeds and passengers do not compare: each variable keeps its own largest series.
-        ranked = columns.keys[kept].with_columns(mean=mean[kept])
-        ranked = ranked.with_columns(rank=pl.col("mean").rank("ordinal", descending=True).over("variable"))
-        largest = ranked.sort("rank", "variable").head(spec.max_series)
-        notes["series_above_max_series"] = int(kept.size - largest.height)
-        kept = np.sort(largest["column"].to_numpy())
-    keys = columns.keys[kept].with_columns(column=pl.int_range(pl.len(), dtype=pl.Int64))
-    picked = grid.Columns(
-        keys=keys,
-        adds_up=columns.adds_up[kept],
-        merges=columns.merges[kept],
-        windows=tuple(columns.windows[i] for i in kept),
-    )
-    return picked, {key: value for key, value in notes.items() if value}
+    return ends.filter(~between).select(link.columns), transfers
 
 
 def _series(

@@ -213,36 +213,6 @@ def service_steps(start: date, end: date, rules: ServiceRules) -> np.ndarray:
     return steps
 
 
-def make_calendar(
-    time_utc: np.ndarray,
-    *,
-    time_zone: str,
-    interval_s: int,
-    days: str = "all",
-    hours: Sequence[str] = ("00:00", "24:00"),
-    country: str | None = None,
-    subdivision: str | None = None,
-) -> Calendar:
-    """Calendar of given steps; see :func:`service_rules` for the arguments.
-
-    Args:
-        time_utc: datetime64 [T], UTC, strictly increasing, every step inside the service hours.
-        time_zone: IANA name.
-        interval_s: Length of a step.
-        days: ``all`` or ``weekdays``.
-        hours: Local service window.
-        country: For public holidays.
-        subdivision: Of the country.
-
-    Raises:
-        PanelError: If the rules are off, or a step lies outside them.
-    """
-    rules = service_rules(
-        time_zone=time_zone, interval_s=interval_s, days=days, hours=hours, country=country, subdivision=subdivision
-    )
-    return calendar_of(time_utc, rules)
-
-
 def calendar_of(time_utc: np.ndarray, rules: ServiceRules) -> Calendar:
     """Calendar of given steps under compiled rules.
 
@@ -285,16 +255,21 @@ def calendar_of(time_utc: np.ndarray, rules: ServiceRules) -> Calendar:
     )
 
 
-def local_slots(time: np.ndarray, rules: ServiceRules) -> tuple[np.ndarray, np.ndarray]:
-    """Service date (datetime64[D] [T]) and slot (int32 [T]) of UTC times; slots outside the hours are not clipped."""
-    local = (
+def local_times(time: np.ndarray, time_zone: str) -> np.ndarray:
+    """What the clock on the wall shows (datetime64[s] [T]) at UTC times."""
+    return (
         pl.Series(time.astype("datetime64[ms]"))
         .dt.replace_time_zone("UTC")
-        .dt.convert_time_zone(rules.time_zone)
+        .dt.convert_time_zone(time_zone)
         .dt.replace_time_zone(None)
         .to_numpy()
         .astype("datetime64[s]")
     )
+
+
+def local_slots(time: np.ndarray, rules: ServiceRules) -> tuple[np.ndarray, np.ndarray]:
+    """Service date (datetime64[D] [T]) and slot (int32 [T]) of UTC times; slots outside the hours are not clipped."""
+    local = local_times(time, rules.time_zone)
     # Seconds since the service day's start: the small hours belong to the day before when service runs past midnight.
     shifted = local - np.timedelta64(rules.start_minute * 60, "s")
     dates = shifted.astype("datetime64[D]")

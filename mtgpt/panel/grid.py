@@ -136,6 +136,20 @@ def scatter(observations: pl.LazyFrame, columns: Columns, time: np.ndarray, step
     _clip(out, columns)
 
 
+def blank(rows: pl.LazyFrame, keys: pl.DataFrame, time: np.ndarray, step_s: int, out: np.ndarray) -> None:
+    """Takes away the steps that rows fall into: what was measured wrongly is missing, not zero.
+
+    Args:
+        rows: Rows of the table observation.
+        keys: spot_id, variable, ``column`` (int64) of the series.
+        time: datetime64 [T].
+        step_s: Length of a step.
+        out: float32 [T, ≥ N], from :func:`scatter`.
+    """
+    for column, step, _, _ in _batches(rows, keys, time, step_s):
+        out[step, column] = np.nan
+
+
 def _batches(
     observations: pl.LazyFrame, keys: pl.DataFrame, time: np.ndarray, step_s: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:

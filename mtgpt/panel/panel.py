@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 TRAINING_SHARE = 0.6
 LEVELS = ("spot", "corridor", "network")
+KNOWN_AHEAD = frozenset({"transit_departures"})
+"""Names of covariates that are known before their steps come."""
 
 SERIES_SCHEMA = pl.Schema(
     {
@@ -45,18 +47,37 @@ SERIES_SCHEMA = pl.Schema(
     }
 )
 
+TRANSFER_SCHEMA = pl.Schema({"from_spot": pl.String(), "to_spot": pl.String(), "distance_m": pl.Float64()})
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Covariates:
     """What is known about each step at its start, beside the series.
 
+    ``temperature_c``, ``rain_mm`` and ``wind_m_s`` are reports of weather: a step knows those that were complete when
+    it began, and nobody knows the next one. ``transit_departures`` is a timetable and known ahead, so a forecast may
+    look at the steps that it is about: in ``values`` inside the panel, in ``future`` beyond its end. The columns that
+    may be read that way are :data:`KNOWN_AHEAD`.
+
     Attributes:
         values: float32 [T, C], NaN = not known.
         names: C names, with the unit in the name (``temperature_c``).
+        future: float32 [F, C], the F steps after the last one as ``calendar.extend(F)`` counts them, NaN in columns
+            that nobody knows ahead; None where no column is known ahead.
     """
 
     values: np.ndarray
     names: tuple[str, ...]
+    future: np.ndarray | None = None
+
+    def slice(self, start: int, stop: int) -> Covariates:
+        """Steps ``start:stop``; what is known ahead of the steps after them stays known."""
+        future = self.future
+        if future is not None:
+            after = np.concatenate([self.values[stop : stop + len(future)], future])[: len(future)]
+            ahead = np.array([name in KNOWN_AHEAD for name in self.names])
+            future = np.where(ahead, after, np.float32(np.nan))
+        return Covariates(values=self.values[start:stop], names=self.names, future=future)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +132,9 @@ class Panel:
         calendar: Local time of the steps.
         covariates: Weather and the like, or None.
         meta: Provenance.
+        transfers: Where travellers change modes, columns of :data:`TRANSFER_SCHEMA`: spots of two modes near each
+            other, in both directions, by spot id. They are no edges of ``graph``: its weights diffuse one variable,
+            and bikes in a dock do not diffuse into passengers of a station. Explanations and what-ifs follow them.
     """
 
     values: np.ndarray
@@ -121,6 +145,7 @@ class Panel:
     calendar: Calendar
     covariates: Covariates | None
     meta: PanelMeta
+    transfers: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=TRANSFER_SCHEMA))
 
     def __post_init__(self) -> None:
         steps, count = self.values.shape
@@ -133,7 +158,10 @@ class Panel:
             "calendar": (self.calendar.day.shape, (steps,)),
         }
         if self.covariates is not None:
-            facts["covariates"] = (self.covariates.values.shape, (steps, len(self.covariates.names)))
+            names = len(self.covariates.names)
+            facts["covariates"] = (self.covariates.values.shape, (steps, names))
+            if self.covariates.future is not None:
+                facts["covariates ahead"] = (self.covariates.future.shape[1:], (names,))
         for name, (got, expected) in facts.items():
             if got != expected:
                 raise PanelError("the parts of a panel do not fit together", where=name, got=got, expected=expected)
@@ -166,9 +194,7 @@ class Panel:
     def slice(self, start: int | None = None, stop: int | None = None) -> Panel:
         """Steps ``start:stop`` of the same series; values are views, service days are counted from 0 again."""
         first, last, _ = slice(start, stop).indices(self.n_step)
-        covariates = self.covariates
-        if covariates is not None:
-            covariates = replace(covariates, values=covariates.values[first:last])
+        covariates = None if self.covariates is None else self.covariates.slice(first, last)
         return replace(
             self,
             values=self.values[first:last],

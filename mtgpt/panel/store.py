@@ -6,6 +6,8 @@
     <folder>/<id>/series.arrow       the series table
     <folder>/<id>/graph.arrow        edges: from, to, weight
     <folder>/<id>/aggregation.arrow  edges: aggregate, spot, weight
+    <folder>/<id>/transfers.arrow    where travellers change modes, if anywhere: from_spot, to_spot, distance_m
+    <folder>/<id>/future.arrow       covariates of the steps after the last one, where some are known ahead
     <folder>/latest                  the id that was built last
 
 The schema metadata of ``values.arrow`` carries provenance and calendar rules. A panel's folder is written beside its
@@ -29,7 +31,7 @@ from scipy.sparse import csr_array
 
 from mtgpt.errors import NotFound, PanelError
 from mtgpt.panel.calendar import ServiceRules, calendar_of
-from mtgpt.panel.panel import SERIES_SCHEMA, Covariates, Panel, PanelMeta
+from mtgpt.panel.panel import SERIES_SCHEMA, TRANSFER_SCHEMA, Covariates, Panel, PanelMeta
 
 if TYPE_CHECKING:
     from mtgpt.settings import Settings
@@ -38,6 +40,7 @@ _FORMAT = "mtgpt-panel/1"
 _KEEP = 3
 _ABANDONED_S = 12 * 3600
 _VALUES, _SERIES, _GRAPH, _AGGREGATION = "values.arrow", "series.arrow", "graph.arrow", "aggregation.arrow"
+_TRANSFERS, _FUTURE = "transfers.arrow", "future.arrow"
 
 
 def save_panel(panel: Panel, folder: Path) -> Path:
@@ -155,11 +158,19 @@ def _write(panel: Panel, folder: Path) -> None:
         metadata={"mtgpt": json.dumps(facts, sort_keys=True, ensure_ascii=False)},
     )
     _write_ipc(pa.record_batch(list(columns.values()), schema=schema), folder / _VALUES)
-    series = panel.series.select(SERIES_SCHEMA.names()).cast(SERIES_SCHEMA)
-    series = series.to_arrow(compat_level=pl.CompatLevel.oldest()).combine_chunks()
-    _write_ipc(series, folder / _SERIES)
+    _write_ipc(_table(panel.series, SERIES_SCHEMA), folder / _SERIES)
+    if panel.transfers.height:
+        _write_ipc(_table(panel.transfers, TRANSFER_SCHEMA), folder / _TRANSFERS)
+    if panel.covariates is not None and panel.covariates.future is not None:
+        ahead = pl.DataFrame(panel.covariates.future, schema=dict.fromkeys(panel.covariates.names, pl.Float32))
+        _write_ipc(_table(ahead, ahead.schema), folder / _FUTURE)
     _write_ipc(_edges(panel.graph, "from", "to"), folder / _GRAPH)
     _write_ipc(_edges(panel.aggregation, "aggregate", "spot"), folder / _AGGREGATION)
+
+
+def _table(frame: pl.DataFrame, schema: pl.Schema) -> pa.Table:
+    plain = frame.select(schema.names()).cast(schema)
+    return plain.to_arrow(compat_level=pl.CompatLevel.oldest()).combine_chunks()
 
 
 def _write_ipc(data: pa.RecordBatch | pa.Table, path: Path) -> None:
@@ -191,8 +202,12 @@ def _read(folder: Path) -> Panel:
         covariates = Covariates(
             values=np.stack([batch.column(name).to_numpy(zero_copy_only=False) for name in names], axis=1),
             names=tuple(name.removeprefix("covariate:") for name in names),
+            future=_frame(folder / _FUTURE).to_numpy() if (folder / _FUTURE).is_file() else None,
         )
-    frame = pl.DataFrame(pl.from_arrow(pa.table(_map_ipc(folder / _SERIES)))).cast(SERIES_SCHEMA)
+    frame = _frame(folder / _SERIES).cast(SERIES_SCHEMA)
+    transfers = pl.DataFrame(schema=TRANSFER_SCHEMA)
+    if (folder / _TRANSFERS).is_file():
+        transfers = _frame(folder / _TRANSFERS).cast(TRANSFER_SCHEMA)
     aggregates = frame.filter(pl.col("level") != "spot").height
     calendar = calendar_of(time, ServiceRules(**facts["calendar"]))
     return Panel(
@@ -204,6 +219,7 @@ def _read(folder: Path) -> Panel:
         calendar=calendar,
         covariates=covariates,
         meta=PanelMeta(**facts["meta"]),
+        transfers=transfers,
     )
 
 
@@ -213,6 +229,10 @@ def _map_ipc(path: Path) -> pa.RecordBatch:
         if reader.num_record_batches != 1:
             raise ValueError(f"{path.name} has {reader.num_record_batches} record batches, not one")
         return reader.get_batch(0)
+
+
+def _frame(path: Path) -> pl.DataFrame:
+    return pl.DataFrame(pl.from_arrow(pa.table(_map_ipc(path))))
 
 
 def _matrix(path: Path, shape: tuple[int, int]) -> csr_array:

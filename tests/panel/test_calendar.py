@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtgpt.errors import PanelError
-from mtgpt.panel.calendar import calendar_of, make_calendar, service_rules, service_steps
+from mtgpt.panel.calendar import calendar_of, service_rules, service_steps
 
 
 def axis(start: date, end: date, **rules):
@@ -104,7 +104,10 @@ def test_a_rule_that_is_off_is_refused_with_one_sentence(change, message):
 
 def test_a_step_on_a_weekend_of_a_weekday_calendar_is_refused():
     with pytest.raises(PanelError, match="outside the service days"):
-        make_calendar(np.array(["2024-01-06T10:00"], "datetime64[s]"), time_zone="UTC", interval_s=300, days="weekdays")
+        calendar_of(
+            np.array(["2024-01-06T10:00"], "datetime64[s]"),
+            service_rules(time_zone="UTC", interval_s=300, days="weekdays"),
+        )
 
 
 def test_an_axis_of_centuries_is_refused_before_it_fills_the_memory():
