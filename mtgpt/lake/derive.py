@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mtgpt.lake.transfer_links import derive_transfer_links
 from mtgpt.lake.trip_counts import derive_trip_counts
 
 if TYPE_CHECKING:
@@ -23,4 +24,6 @@ def derive(lake: Lake, manifest: CityManifest, *, progress: Callable[[str], None
     Raises:
         LakeError: The disk refused, or another process kept writing.
     """
-    return derive_trip_counts(lake, manifest.city, interval_s=manifest.panel.interval_s, progress=progress)
+    results = derive_trip_counts(lake, manifest.city, interval_s=manifest.panel.interval_s, progress=progress)
+    results += derive_transfer_links(lake, manifest.city, within_m=manifest.panel.transfer_m, progress=progress)
+    return results

@@ -18,7 +18,6 @@ from mtgpt.lake.lake import BATCH, QUARANTINE
 from mtgpt.lake.landing import Landing, known_result, land
 from mtgpt.lake.reading import read_batch
 from mtgpt.lake.staging import Staging, workspace
-from mtgpt.lake.trip_counts import KIND
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -26,6 +25,8 @@ if TYPE_CHECKING:
     from mtgpt.ingest.adapter import Adapter
     from mtgpt.lake.lake import Lake
     from mtgpt.settings import Settings
+
+_DERIVED = "derived:"
 
 
 def replay(
@@ -58,9 +59,9 @@ def replay(
     """
     started = time.monotonic()
     row = _row(batch_id, lake)
-    if row["kind"] == KIND:
+    if row["source_id"].startswith(_DERIVED):
         raise UsageError(
-            "the batch was derived from others", where=batch_id, next_step="replay the batches that brought the trips"
+            "the batch was derived from others", where=batch_id, next_step="replay the batches that it was derived from"
         )
     recipe = _recipe(row, lake)
     adapter = (adapters() if kinds is None else kinds).get(row["kind"])
@@ -124,7 +125,7 @@ def replay_many(
 
 def waiting(lake: Lake, *, held: bool, quarantined: bool) -> list[str]:
     """Ids of the batches that a replay might help, the oldest first."""
-    ledger = lake.ledger().filter(pl.col("kind") != KIND)
+    ledger = lake.ledger().filter(~pl.col("source_id").str.starts_with(_DERIVED))
     wanted = pl.lit(False)
     if held:
         wanted |= pl.col("status") == "held"

@@ -31,11 +31,12 @@ def test_an_observation_has_the_columns_types_and_key_of_the_design():
         "interval_s": pa.int32(),
         "value": pa.float32(),
         "quality": pa.float64(),
+        "suspect": pa.string(),
         "source_id": pa.string(),
         "batch_id": pa.string(),
     }
     assert one.key == ("city_id", "spot_id", "variable", "time_start")
-    assert [field.name for field in one.fields if not field.required] == ["quality"]
+    assert [field.name for field in one.fields if not field.required] == ["quality", "suspect"]
     assert one.field("variable").enum == tuple(variables())
 
 
