@@ -14,6 +14,9 @@ import numpy as np
 CENTRE_LON, CENTRE_LAT = 15.250, 48.580
 """Degrees (EPSG:4326) of the fictional centre."""
 
+STEP_S = 300
+"""How often a detector reports."""
+
 _SECTORS = 12
 _APPROACHES = ("North Road", "Airport Way", "Mill Road", "Station Road", "Harbour Road", "University Road")
 _METRES_PER_DEGREE = 111_320.0

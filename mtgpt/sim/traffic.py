@@ -15,6 +15,7 @@ import numpy as np
 from uxsim import World
 
 from mtgpt.sim.demand import PLATOON, WARM_UP_S, Departures, day_departures
+from mtgpt.sim.network import STEP_S
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from mtgpt.sim.network import Network, Street
     from mtgpt.sim.sky import Day, Weather
 
-STEP_S = 300
 _REACTION_S = 1.4
 _JAM_VEH_M = 0.12
 # The simulator counts every vehicle; a detector sees a prior of free traffic where hardly anyone passes.
