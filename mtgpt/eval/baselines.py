@@ -36,7 +36,7 @@ class LastValue:
     """The last value measured, carried forward."""
 
     def __init__(self, panel: Panel, patch: int) -> None:
-        self._last = _carried_forward(np.asarray(panel.values, np.float32))
+        self._last = carried_forward(np.asarray(panel.values, np.float32))
         self._patch = patch
 
     def __call__(self, cuts: NDArray[np.integer]) -> NDArray[np.floating]:
@@ -153,7 +153,8 @@ def baselines(panel: Panel, *, patch: int, train_end: int, history: History | No
     return {name: make() for name, make in zip(BASELINES, made, strict=True)}
 
 
-def _carried_forward(values: NDArray[np.float32]) -> NDArray[np.float32]:
+def carried_forward(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """[T, S] each gap filled with the last value before it; NaN before the first."""
     row = np.where(np.isfinite(values), np.arange(len(values))[:, None], 0)
     np.maximum.accumulate(row, axis=0, out=row)
     return np.take_along_axis(values, row, axis=0)
