@@ -6,10 +6,13 @@ from typing import TYPE_CHECKING
 
 from mtgpt.ingest.bike_trips import BikeTripsAdapter
 from mtgpt.ingest.charged import ChargedAdapter
+from mtgpt.ingest.datex2 import Datex2Adapter
+from mtgpt.ingest.gbfs import GbfsAdapter
 from mtgpt.ingest.matrix import MatrixAdapter
 from mtgpt.ingest.scats import ScatsAdapter
 from mtgpt.ingest.tlc import TlcAdapter
 from mtgpt.ingest.weather_table import WeatherTableAdapter
+from mtgpt.ingest.wzdx import WzdxAdapter
 
 if TYPE_CHECKING:
     from mtgpt.ingest.adapter import Adapter
@@ -24,4 +27,7 @@ def adapters() -> dict[str, Adapter]:
         "scats": ScatsAdapter(),
         "charged": ChargedAdapter(),
         "weather_table": WeatherTableAdapter(),
+        "gbfs": GbfsAdapter(),
+        "datex2": Datex2Adapter(),
+        "wzdx": WzdxAdapter(),
     }

@@ -1,0 +1,270 @@
+"""XML from strangers, streamed: the wanted elements one by one, in memory that does not grow with the file.
+
+The document is pushed through defusedxml's parser (no document type, hence no entity, nothing external) into a target
+that builds only the wanted elements, and counts as it goes. What the parser would hold back before it calls anyone, a
+tag or comment of any length, is bounded by counting bytes between two calls.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, BinaryIO
+
+from defusedxml import DefusedXmlException
+from defusedxml.ElementTree import DefusedXMLParser, ParseError
+
+from mtgpt.errors import FeedError, SourceRefused
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping
+
+_PIECE = 1 << 16
+_WEB_PAGE = re.compile(rb"(?:\xef\xbb\xbf)?\s*<(!doctype html|html)", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class XmlCaps:
+    """How much of each kind an XML file may hold.
+
+    Attributes:
+        depth: Elements inside each other.
+        attributes: Of one element.
+        attribute_chars: Of one value.
+        text_chars: Directly inside one element.
+        markup_bytes: Of one tag, comment or instruction.
+        names: Different names of elements and attributes.
+        record_elements: Elements inside one wanted element.
+    """
+
+    depth: int = 100
+    attributes: int = 100
+    attribute_chars: int = 1 << 16
+    text_chars: int = 1 << 20
+    markup_bytes: int = 1 << 18
+    names: int = 10_000
+    record_elements: int = 200_000
+
+
+DEFAULT_XML_CAPS = XmlCaps()
+
+
+@dataclass(slots=True, kw_only=True)
+class Node:
+    """An element; its name and those of its attributes without their namespaces.
+
+    Attributes:
+        name: Local name.
+        attributes: By local name.
+        text: Everything directly inside it, stripped.
+        children: Elements directly inside it, in order.
+    """
+
+    name: str
+    attributes: Mapping[str, str]
+    text: str = ""
+    children: list[Node] = field(default_factory=list)
+
+    @property
+    def type(self) -> str:
+        """Local part of ``xsi:type``; empty where there is none."""
+        return self.attributes.get("type", "").rpartition(":")[2]
+
+    def first(self, *path: str) -> Node | None:
+        """The first child of that name, and so on down the path."""
+        node: Node | None = self
+        for name in path:
+            if node is None:
+                return None
+            node = next((child for child in node.children if child.name == name), None)
+        return node
+
+    def every(self, name: str) -> list[Node]:
+        """The children of that name."""
+        return [child for child in self.children if child.name == name]
+
+    def value(self, *path: str) -> str | None:
+        """Text of the element at a path; None where it is not there or empty."""
+        node = self.first(*path)
+        return node.text or None if node is not None else None
+
+    def within(self, *names: str) -> Iterator[Node]:
+        """The elements of those names anywhere inside, in the order of the document."""
+        waiting = deque(self.children)
+        while waiting:
+            node = waiting.popleft()
+            if node.name in names:
+                yield node
+            waiting.extendleft(reversed(node.children))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """A wanted element.
+
+    Attributes:
+        node: The element.
+        ancestors: What it stands in, outermost first, without content.
+    """
+
+    node: Node
+    ancestors: tuple[Node, ...]
+
+    def inherited(self, attribute: str) -> str | None:
+        """An attribute of the element or of the nearest one around it that has it."""
+        for node in (self.node, *reversed(self.ancestors)):
+            if attribute in node.attributes:
+                return node.attributes[attribute]
+        return None
+
+
+def records(
+    stream: BinaryIO, wanted: Collection[str], *, where: str, caps: XmlCaps = DEFAULT_XML_CAPS
+) -> Iterator[Record]:
+    """Streams the wanted elements of an XML document.
+
+    Args:
+        stream: Its bytes; XML says itself how they are encoded.
+        wanted: Local names. A wanted element inside another one is part of that one.
+        where: What to name in an error.
+        caps: How much of everything there may be.
+
+    Yields:
+        The elements, each as soon as it is closed.
+
+    Raises:
+        SourceRefused: A document type, an entity, or a cap.
+        FeedError: No XML, damaged, cut off, or in an encoding that cannot be read.
+    """
+    target = _Target(frozenset(wanted), caps, where)
+    parser = DefusedXMLParser(target=target, forbid_dtd=True)
+    quiet = 0
+    first = True
+    with _faults(where):
+        while piece := stream.read(_PIECE):
+            if first and _WEB_PAGE.match(piece[:1024]):
+                raise FeedError("a web page, not XML data", where=where, next_step="check the address")
+            first = False
+            calls = target.calls
+            parser.feed(piece)
+            quiet = quiet + len(piece) if target.calls == calls else 0
+            if quiet > caps.markup_bytes:
+                target.refuse("a tag, comment or instruction is too long", quiet, f"at most {caps.markup_bytes} bytes")
+            yield from target.take()
+        parser.close()
+    yield from target.take()
+
+
+@contextmanager
+def _faults(where: str) -> Iterator[None]:
+    try:
+        yield
+    except DefusedXmlException:
+        raise SourceRefused(
+            "the XML declares a document type or an entity", where=where, expected="plain elements"
+        ) from None
+    except ParseError as error:
+        raise FeedError(
+            "the XML is damaged or cut off", where=where, got=str(error), next_step="pull it again"
+        ) from None
+    except (ValueError, LookupError) as error:
+        # What the parser says of an encoding that it does not know.
+        raise FeedError("the XML cannot be read", where=where, got=str(error), expected="UTF-8") from None
+
+
+class _Target:
+    """What the parser calls: builds records, counts everything."""
+
+    def __init__(self, wanted: frozenset[str], caps: XmlCaps, where: str) -> None:
+        self.calls = 0
+        self._wanted = wanted
+        self._caps = caps
+        self._where = where
+        self._names: dict[str, str] = {}
+        self._outside: list[Node] = []
+        self._inside: list[Node] = []
+        self._texts: list[list[str]] = []
+        self._chars: list[int] = []
+        self._elements = 0
+        self._done: list[Record] = []
+
+    def take(self) -> list[Record]:
+        """The records closed since the last call."""
+        done, self._done = self._done, []
+        return done
+
+    def refuse(self, what: str, got: object, expected: str) -> None:
+        raise SourceRefused(what, where=self._where, got=got, expected=expected)
+
+    def start(self, tag: str, attributes: dict[str, str]) -> None:
+        self.calls += 1
+        chars = self._chars
+        if len(chars) >= self._caps.depth:
+            self.refuse("the XML is nested too deeply", len(chars) + 1, f"at most {self._caps.depth} levels")
+        name = self._names.get(tag) or self._local(tag)
+        node = Node(name=name, attributes=self._attributes(attributes) if attributes else {})
+        if self._inside:
+            self._elements += 1
+            if self._elements > self._caps.record_elements:
+                self.refuse(f"one {self._inside[0].name} is too large", self._elements, "fewer elements")
+            self._inside[-1].children.append(node)
+            self._inside.append(node)
+        elif name in self._wanted:
+            self._elements = 0
+            self._inside.append(node)
+        else:
+            self._outside.append(node)
+        chars.append(0)
+        self._texts.append([])
+
+    def data(self, text: str) -> None:
+        # The parser hands on one text in many pieces.
+        self.calls += 1
+        if not self._chars:
+            return
+        self._chars[-1] += len(text)
+        if self._chars[-1] > self._caps.text_chars:
+            self.refuse("a text is too long", f"over {self._caps.text_chars}", f"at most {self._caps.text_chars}")
+        if self._inside:
+            self._texts[-1].append(text)
+
+    def end(self, tag: str) -> None:
+        del tag
+        self.calls += 1
+        self._chars.pop()
+        texts = self._texts.pop()
+        if not self._inside:
+            self._outside.pop()
+            return
+        node = self._inside.pop()
+        node.text = (texts[0] if len(texts) == 1 else "".join(texts)).strip()
+        if not self._inside:
+            self._done.append(Record(node=node, ancestors=tuple(self._outside)))
+
+    def comment(self, text: str) -> None:
+        del text
+        self.calls += 1
+
+    def pi(self, target: str, text: str | None = None) -> None:
+        del target, text
+        self.calls += 1
+
+    def close(self) -> None:
+        return
+
+    def _local(self, name: str) -> str:
+        if len(self._names) >= self._caps.names:
+            self.refuse("the XML has too many different names", len(self._names) + 1, f"at most {self._caps.names}")
+        self._names[name] = local = name.rpartition("}")[2]
+        return local
+
+    def _attributes(self, given: dict[str, str]) -> dict[str, str]:
+        caps = self._caps
+        if len(given) > caps.attributes:
+            self.refuse("an element has too many attributes", len(given), f"at most {caps.attributes}")
+        longest = max(map(len, given.values()))
+        if longest > caps.attribute_chars:
+            self.refuse("an attribute is too long", longest, f"at most {caps.attribute_chars} characters")
+        return {self._names.get(name) or self._local(name): value for name, value in given.items()}
