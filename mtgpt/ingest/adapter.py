@@ -78,10 +78,14 @@ class Chunk:
         frame: That contract's columns without ``city_id``, ``source_id`` and ``batch_id``, which the lake adds;
             optional columns may be left out; :data:`ROW`, :data:`FAULT` and :data:`RAW` may be added. At most about a
             million rows.
+        facts: What the ledger should know of the batch's data file: ``entities`` (0 says that a feed without rows is
+            sound), and for live feeds ``feed_time`` (ISO), ``watched`` and ``min_share``, by which
+            :mod:`mtgpt.lake.shrinkage` sees a message that lost its end.
     """
 
     table: str
     frame: pl.DataFrame
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,10 +95,12 @@ class Roles:
     Attributes:
         required: Without these a batch cannot be read.
         optional: Used where the manifest names them.
+        measured: A file that reads well when its end is missing: over HTTP the server must say how long it is.
     """
 
     required: frozenset[str] = frozenset({DATA})
     optional: frozenset[str] = frozenset()
+    measured: frozenset[str] = frozenset()
 
     @property
     def known(self) -> frozenset[str]:

@@ -29,6 +29,14 @@ _REDIRECTS = {301, 302, 303, 307, 308}
 _MAX_REDIRECTS = 5
 _TRY_LATER = {408, 425, 429}
 _MAX_RETRY_AFTER_S = 60.0
+_MAX_TAG = 512
+_HEAD = 1024
+_MAX_AGE = re.compile(r"(?:^|[\s,])max-age=([0-9]{1,7})(?:$|[\s,])", re.IGNORECASE)
+# Of no feed that is read here; a description in XML comes before the root, as in XHTML.
+_WEB_PAGE = re.compile(
+    rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml[^>]*\?>\s*)?(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html|head|body)[\s>]",
+    re.IGNORECASE | re.DOTALL,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,24 +48,39 @@ class Request:
         headers: Sent to the address's own origin only, never to where a redirect leads.
         allow_hosts: ``host`` or ``host:port`` that redirects may lead to besides the address's own host.
         etag: Of the copy that is there already.
+        modified: What the server said when that copy was last modified.
         max_bytes: Cap on the body, as sent and as decoded.
+        measured: Refuse a body of which nothing says where it ends, because its file reads well without its end.
     """
 
     address: WebAddress
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     allow_hosts: tuple[str, ...] = ()
     etag: str | None = None
+    modified: str | None = None
     max_bytes: int
+    measured: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Download:
-    """What came; ``path`` is None where the server says that nothing changed."""
+    """What came; ``path`` is None where the server says that nothing changed.
+
+    Attributes:
+        path: The file.
+        sha256: Of its bytes.
+        size: Bytes.
+        etag: What the server calls this version.
+        modified: When the server says that it was last modified, in its own words.
+        fresh_s: For how long the server says that it will not change.
+    """
 
     path: Path | None
-    sha256: str
-    size: int
-    etag: str | None
+    sha256: str = ""
+    size: int = 0
+    etag: str | None = None
+    modified: str | None = None
+    fresh_s: float | None = None
 
 
 def download(request: Request, pool: httpcore.ConnectionPool, folder: Path) -> Download:
@@ -83,6 +106,8 @@ def download(request: Request, pool: httpcore.ConnectionPool, folder: Path) -> D
             headers += request.headers.items()
         if request.etag:
             headers.append(("If-None-Match", request.etag))
+        if request.modified:
+            headers.append(("If-Modified-Since", request.modified))
         with pool.stream("GET", address.url, headers=_encoded(headers), extensions={"timeout": timeouts()}) as response:
             fields = _fields(response)
             if response.status not in _REDIRECTS:
@@ -95,8 +120,9 @@ def _take(
     response: httpcore.Response, fields: Mapping[str, str], request: Request, address: WebAddress, folder: Path
 ) -> Download:
     status = response.status
-    if status == HTTPStatus.NOT_MODIFIED and request.etag:
-        return Download(path=None, sha256="", size=0, etag=request.etag)
+    fresh_s = _fresh_s(fields.get("cache-control", ""))
+    if status == HTTPStatus.NOT_MODIFIED and (request.etag or request.modified):
+        return Download(path=None, etag=request.etag, modified=request.modified, fresh_s=fresh_s)
     if status in _TRY_LATER or status >= 500:
         wait = _retry_after_s(fields.get("retry-after"))
         raise SourceUnavailable("the server cannot answer now", where=address, got=_name(status), retry_after_s=wait)
@@ -107,6 +133,7 @@ def _take(
     if announced is not None and announced > request.max_bytes:
         raise _too_large(request, address, announced)
     decoder = _decoder(fields.get("content-encoding", ""), address)
+    _refuse_endless(request, fields, address)
     with _Landing(folder) as landing:
         received = 0
         for piece in response.iter_stream():
@@ -122,8 +149,26 @@ def _take(
             raise SourceUnavailable("the body was cut", where=address, got=received, expected=f"{announced} bytes")
         if decoder is not None and (not decoder.eof or decoder.unused_data):
             raise SourceUnavailable("the gzip-encoded body was cut, or goes on after its end", where=address)
+        _refuse_web_page(landing.head, address)
         path = landing.keep()
-    return Download(path=path, sha256=landing.sha256, size=landing.size, etag=fields.get("etag"))
+    return Download(
+        path=path,
+        sha256=landing.sha256,
+        size=landing.size,
+        etag=_tag(fields.get("etag")),
+        modified=_tag(fields.get("last-modified")),
+        fresh_s=fresh_s,
+    )
+
+
+def _refuse_endless(request: Request, fields: Mapping[str, str], address: WebAddress) -> None:
+    if request.measured and fields.keys().isdisjoint(("content-length", "transfer-encoding", "content-encoding")):
+        raise SourceRefused(
+            "the server does not say how long its answer is, so a cut one could not be told from a whole one",
+            where=address,
+            expected="Content-Length, chunks or gzip",
+            next_step="ask its publisher, or put a proxy between that sends a length",
+        )
 
 
 class _Landing:
@@ -132,6 +177,7 @@ class _Landing:
     def __init__(self, folder: Path) -> None:
         self._hash = hashlib.sha256()
         self.size = 0
+        self.head = b""
         try:
             folder.mkdir(parents=True, exist_ok=True)
             handle, name = tempfile.mkstemp(dir=folder, prefix=".pull-")
@@ -148,6 +194,8 @@ class _Landing:
     def write(self, data: bytes) -> None:
         self._hash.update(data)
         self.size += len(data)
+        if len(self.head) < _HEAD:
+            self.head += data[: _HEAD - len(self.head)]
         try:
             self._file.write(data)
         except OSError as error:
@@ -230,6 +278,28 @@ def _retry_after_s(value: str | None) -> float | None:
         return None
     moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     return min(max(0.0, (moment - datetime.now(UTC)).total_seconds()), _MAX_RETRY_AFTER_S)
+
+
+def _fresh_s(cache_control: str) -> float | None:
+    # RFC 9111 section 5.2.2.1.
+    found = _MAX_AGE.search(cache_control)
+    return float(found[1]) if found else None
+
+
+def _tag(value: str | None) -> str | None:
+    # It is kept in the ledger and sent back: nobody's novel.
+    return value if value and len(value) <= _MAX_TAG and value.isprintable() else None
+
+
+def _refuse_web_page(head: bytes, address: WebAddress) -> None:
+    if _WEB_PAGE.match(head):
+        raise SourceRefused(
+            "the server sent a web page",
+            where=address,
+            got=" ".join(head[:200].decode("utf-8", "replace").split())[:60],
+            expected="the feed's own bytes",
+            next_step="open the address in a browser: servers often answer errors and log-ins that way",
+        )
 
 
 def _name(status: int) -> str:

@@ -8,7 +8,7 @@ import re
 import socket
 import stat
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import quote, unquote
@@ -63,6 +63,8 @@ class Pulled:
         size: Bytes.
         etag: What the server calls this version; pass it to the next pull.
         not_modified: The server says that the version of ``etag`` is still the one.
+        last_modified: When the server says that this version was made; pass it to the next pull too.
+        fresh_s: For how long the server says that nothing will change.
     """
 
     path: Path | None
@@ -71,6 +73,8 @@ class Pulled:
     size: int
     etag: str | None = None
     not_modified: bool = False
+    last_modified: str | None = None
+    fresh_s: float | None = None
 
 
 def pull(
@@ -79,11 +83,14 @@ def pull(
     *,
     source: Source,
     etag: str | None = None,
+    modified: str | None = None,
     limits: Limits | None = None,
     breaker: Breaker | None = None,
+    measured: bool = False,
     secrets: Callable[[str], SecretStr | None] = secret,
     sleep: Callable[[float], Any] = time.sleep,
     lookup: Callable[..., Sequence[tuple[Any, ...]]] = socket.getaddrinfo,
+    stopped: Callable[[], bool] = lambda: False,
 ) -> Pulled:
     """Fetches ``location``.
 
@@ -92,11 +99,14 @@ def pull(
         target_folder: Where a download is put, complete and on disk, or not at all. Local files are not copied.
         source: Its headers, hosts and whether this very machine may be asked.
         etag: Of the version at hand.
+        modified: ``last_modified`` of the version at hand.
         limits: Caps; the defaults where absent.
         breaker: Kept by the caller over many pulls.
+        measured: Refuse an answer of which nothing says where it ends.
         secrets: Reads a secret by name.
         sleep: Waits between tries.
         lookup: Resolver, as :func:`socket.getaddrinfo`.
+        stopped: Asked several times a second while the server is waited for; true ends the pull.
 
     Raises:
         NotFound: No such local file.
@@ -109,39 +119,61 @@ def pull(
     limits = limits or Limits()
     if "://" not in location:
         return _pull_file(Path(location), limits)
-    request = _request(location, source, etag, limits, secrets)
-    deadline = Deadline(limits.seconds)
+    request = replace(
+        _request(location, source, limits, secrets), etag=etag, modified=modified, measured=measured
+    )
+    deadline = Deadline(limits.seconds, stopped=stopped)
 
     def fetch() -> Download:
         with guarded_pool(deadline=deadline, allow_loopback=source.allow_loopback, lookup=lookup) as pool:
             return download(request, pool, target_folder)
 
-    once = _watched(fetch, request.address, deadline, breaker or Breaker())
+    once = _watched(fetch, request.address, source.id, deadline, breaker or Breaker())
     got = _patiently(once, deadline, limits, sleep)
     name = _safe_name(request.address, source)
     if got.path is None:
-        return Pulled(path=None, name=name, sha256="", size=0, etag=got.etag, not_modified=True)
+        return Pulled(
+            path=None,
+            name=name,
+            sha256="",
+            size=0,
+            etag=got.etag,
+            not_modified=True,
+            last_modified=got.modified,
+            fresh_s=got.fresh_s,
+        )
     _refuse_empty(got.size, request.address)
     path = _settle(got.path, target_folder / f"{got.sha256[:16]}-{name}")
-    return Pulled(path=path, name=name, sha256=got.sha256, size=got.size, etag=got.etag)
+    return Pulled(
+        path=path,
+        name=name,
+        sha256=got.sha256,
+        size=got.size,
+        etag=got.etag,
+        last_modified=got.modified,
+        fresh_s=got.fresh_s,
+    )
 
 
 def _watched(
-    fetch: Callable[[], Download], address: WebAddress, deadline: Deadline, breaker: Breaker
+    fetch: Callable[[], Download], address: WebAddress, feed: str, deadline: Deadline, breaker: Breaker
 ) -> Callable[[], Download]:
+    # A host that cannot be reached rests for all of its feeds; a feed that it answers badly rests alone.
     host = f"{address.host}:{address.port}"
+    feed = f"{feed} at {address.host}"
 
     def once() -> Download:
-        breaker.check(host)
+        breaker.check(host, feed)
         try:
             got = fetch()
         except (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError) as error:
-            breaker.failed(host)
+            unreachable = isinstance(error, httpcore.ConnectError | httpcore.ConnectTimeout)
+            breaker.failed(*((host, feed) if unreachable else (feed,)))
             _explain(error, address, deadline)
         except SourceUnavailable:
-            breaker.failed(host)
+            breaker.failed(feed)
             raise
-        breaker.answered(host)
+        breaker.answered(host, feed)
         return got
 
     return once
@@ -184,6 +216,8 @@ def _patiently(
 
 def _explain(error: Exception, address: WebAddress, deadline: Deadline) -> NoReturn:
     # Chained from nothing: a protocol error may quote the header that it could not send.
+    if deadline.stopped:
+        raise SourceUnavailable("stopped while the server was asked", where=address) from None
     if deadline.passed:
         raise SourceUnavailable("took too long", where=address, expected=f"at most {deadline.seconds:g} s") from None
     if isinstance(error, httpcore.LocalProtocolError):
@@ -196,7 +230,7 @@ def _explain(error: Exception, address: WebAddress, deadline: Deadline) -> NoRet
 
 
 def _request(
-    location: str, source: Source, etag: str | None, limits: Limits, secrets: Callable[[str], SecretStr | None]
+    location: str, source: Source, limits: Limits, secrets: Callable[[str], SecretStr | None]
 ) -> Request:
     def fill(text: str, where: str, *, quoted: bool) -> str:
         def value(match: re.Match[str]) -> str:
@@ -223,9 +257,7 @@ def _request(
         )
     address = parse_url(before + mark + fill(query, "url", quoted=True))
     headers = {name: fill(text, f"headers.{name}", quoted=False) for name, text in source.headers.items()}
-    return Request(
-        address=address, headers=headers, allow_hosts=source.allow_hosts, etag=etag, max_bytes=limits.body_bytes
-    )
+    return Request(address=address, headers=headers, allow_hosts=source.allow_hosts, max_bytes=limits.body_bytes)
 
 
 def _pull_file(path: Path, limits: Limits) -> Pulled:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import polars as pl
 
 from mtgpt.errors import LakeError
+from mtgpt.ingest.adapter import DATA
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -49,6 +50,12 @@ class Batch:
     files: tuple[FeedFile, ...]
     facts: Mapping[str, Mapping[str, Any]]
     replay_of: str | None = None
+
+    def told(self, facts: Mapping[str, Any]) -> Batch:
+        """The same batch with what its adapter found out about the data file."""
+        if not facts:
+            return self
+        return replace(self, facts={**self.facts, DATA: {**self.facts.get(DATA, {}), **facts}})
 
     def files_json(self) -> str:
         """The files as the ledger keeps them."""

@@ -18,6 +18,7 @@ from mtgpt.lake.disk import refusals
 from mtgpt.lake.known import drop_known
 from mtgpt.lake.lake import BATCH, QUARANTINE
 from mtgpt.lake.lock import locked_all
+from mtgpt.lake.shrinkage import shrunk
 from mtgpt.lake.table import batches
 
 if TYPE_CHECKING:
@@ -64,13 +65,14 @@ def land(batch: Batch, judged: Judged, lake: Lake, *, landing: Landing | None = 
     """
     started = time.monotonic()
     landing = landing or Landing()
+    batch = batch.told(judged.facts)
     tables = _tables(judged, landing)
     with locked_all(lake.lock(name) for name in (*tables, QUARANTINE, BATCH)):
         ledger = lake.table(BATCH)
         delta = ledger.open_or_create()
         if ledger.appended(delta, batch.batch_id) is not None:
             return known_result(batch.batch_id, lake, seconds=time.monotonic() - started)
-        reason = judged.hold_reason(lake)
+        reason = judged.hold_reason(lake) or shrunk(batch, judged.facts, lake)
         if reason is not None and not _begun(batch, tables, lake):
             counts = {name: _counts(judged, name) for name in tables}
             if landing.replayed is not None:

@@ -32,10 +32,12 @@ class Judged:
     Attributes:
         staged: Good rows by table, and the refused ones under ``quarantine``.
         counts: By table.
+        facts: What the adapter says of the data file.
     """
 
     staged: Staging
     counts: dict[str, Counts] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
 
     @property
     def rows(self) -> int:
@@ -58,6 +60,7 @@ class Judged:
         names = contract.polars_schema.names()
         known = {"city_id": batch.city_id, "source_id": batch.source_id, "batch_id": batch.batch_id}
         frame = chunk.frame.with_columns(pl.lit(value).alias(name) for name, value in known.items() if name in names)
+        self.facts |= chunk.facts
         verdict = judge(frame, contract, received_at=batch.received_at)
         self.staged.add(chunk.table, verdict.good, time_column=table.time_column)
         found = Counts.of(chunk.table, verdict)
@@ -97,7 +100,7 @@ def read_batch(
             judged.take(chunk, batch, lake)
             progress(f"{batch.source_id}: {label}: {judged.rows:,} rows read")
     judged.finish(lake)
-    if not judged.rows:
+    if not judged.rows and judged.facts.get("entities") != 0:
         raise FeedError(
             "the feed holds no rows", where=f"{batch.source_id}: {label}", got="0 rows", next_step="check the source"
         )

@@ -1,0 +1,138 @@
+"""Rows of the table event from service alerts: one per language.
+
+Source: GTFS Realtime Reference, messages Alert, TimeRange, EntitySelector and TranslatedString.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from mtgpt.ingest.events import UNDETERMINED, Event, language_tag
+from mtgpt.ingest.gtfs_rt_trips import text
+from mtgpt.ingest.marks import MESSAGES, TEXT_UNREADABLE, TIME_UNREADABLE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from mtgpt.ingest.events import Severity
+
+_SEVERITY: Mapping[str, Severity] = {"INFO": "info", "WARNING": "medium", "SEVERE": "high"}
+_LAST_SECOND = 253_402_300_799
+_NEVER = 4_102_444_800
+"""2100: some feeds write a time far away where they mean that the alert is open."""
+
+_LONGEST_LIST = 50_000
+_MOST_PERIODS = 100
+_MOST_LANGUAGES = 50
+_TITLE, _TEXT = 2000, 65_536
+
+
+def alert_rows(position: int, entity: Any) -> list[Event]:
+    """The alert in each of its languages.
+
+    Args:
+        position: Of the entity in the message.
+        entity: The entity.
+    """
+    alert = entity.alert
+    titles, bodies, urls = (_by_language(one) for one in (alert.header_text, alert.description_text, alert.url))
+    languages = list(dict.fromkeys([*titles, *bodies]))[:_MOST_LANGUAGES] or list(urls)[:1] or [UNDETERMINED]
+    spots, routes, further, unreadable = _concerned(alert.informed_entity)
+    start, end, periods, odd = _periods(alert.active_period)
+    unreadable |= isinstance(entity.id, bytes) or any(
+        isinstance(one.text, bytes)
+        for translated in (alert.header_text, alert.description_text, alert.url)
+        for one in translated.translation
+    )
+    fault = TEXT_UNREADABLE if unreadable else TIME_UNREADABLE if odd else None
+    shared = {
+        "row": position,
+        "event_id": text(entity.id),
+        "kind": "alert",
+        "severity": _SEVERITY.get(alert.SeverityLevel.Name(alert.severity_level)),
+        "cause": alert.Cause.Name(alert.cause) if alert.HasField("cause") else None,
+        "effect": alert.Effect.Name(alert.effect) if alert.HasField("effect") else None,
+        "start": start,
+        "end": end,
+        "spots": spots,
+        "routes": routes,
+        "attributes": {**further, "active_periods": periods if len(periods) > 1 else []},
+        "fault": fault,
+        "message": MESSAGES[fault] if fault else None,
+        "raw": {"id": text(entity.id), "title": titles, "text": bodies} if fault else None,
+    }
+    return [
+        Event(
+            language=language,
+            title=_cut(titles.get(language), _TITLE),
+            text=_cut(bodies.get(language), _TEXT),
+            url=_cut(urls.get(language) or next(iter(urls.values()), None), _TITLE),
+            **shared,
+        )
+        for language in languages
+    ]
+
+
+def _by_language(translated: Any) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for one in translated.translation:
+        language = language_tag(one.language)
+        said = text(one.text)
+        if said:
+            # The same language twice is two parts of one text.
+            found[language] = f"{found[language]}\n{said}" if language in found else said
+    return found
+
+
+def _concerned(selectors: Iterable[Any]) -> tuple[list[str], list[str], dict[str, Any], bool]:
+    """Stops, lines, what else an alert is about, and whether a name among them cannot be read."""
+    names: dict[str, dict[str, None]] = {"stops": {}, "routes": {}, "trips": {}, "agencies": {}, "route_types": {}}
+    unreadable = False
+    for one in selectors:
+        given = {
+            "stops": one.stop_id,
+            "routes": one.route_id or one.trip.route_id,
+            "trips": one.trip.trip_id,
+            "agencies": one.agency_id,
+            "route_types": str(one.route_type) if one.HasField("route_type") else "",
+        }
+        for what, name in given.items():
+            unreadable |= isinstance(name, bytes)
+            if name:
+                names[what][text(name) or ""] = None
+    cut = {what: _fitting(list(found)) for what, found in names.items()}
+    left_out = {what: len(names[what]) - len(kept) for what, kept in cut.items() if len(kept) < len(names[what])}
+    further = {what: cut[what] for what in ("trips", "agencies", "route_types")} | {"left_out": left_out}
+    return cut["stops"], cut["routes"], further, unreadable
+
+
+def _fitting(names: list[str]) -> list[str]:
+    room = _LONGEST_LIST // 3
+    for index, name in enumerate(names):
+        room -= len(name) + 4
+        if room < 0:
+            return names[:index]
+    return names
+
+
+def _periods(ranges: Iterable[Any]) -> tuple[datetime | None, datetime | None, list[list[str | None]], bool]:
+    """First start, last end (None: open), all periods, and whether one of them cannot be."""
+    pairs = [(one.start, one.end) for one in ranges]
+    odd = any((end and start > end) or max(start, end) > _LAST_SECOND for start, end in pairs)
+    if odd or not pairs:
+        return None, None, [], odd
+    moments = [(_moment(start), _moment(end if end < _NEVER else 0)) for start, end in pairs]
+    starts, ends = [start for start, _ in moments], [end for _, end in moments]
+    first = None if None in starts else min(start for start in starts if start)
+    last = None if None in ends else max(end for end in ends if end)
+    shown = [[one and one.isoformat() for one in pair] for pair in moments[:_MOST_PERIODS]]
+    return first, last, shown, False
+
+
+def _moment(stamp: int) -> datetime | None:
+    return datetime.fromtimestamp(stamp, UTC) if stamp else None
+
+
+def _cut(said: str | None, longest: int) -> str | None:
+    return said if said is None or len(said) <= longest else f"{said[: longest - 1]}…"
