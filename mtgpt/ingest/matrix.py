@@ -97,7 +97,7 @@ class MatrixAdapter:
     """Reads ``matrix`` sources."""
 
     kind: str = "matrix"
-    version: int = 1
+    version: int = 2
     roles: Roles = Roles(optional=frozenset({ADJACENCY, DISTANCES, LOCATIONS, IDS}))
     Options: type[BaseModel] = MatrixOptions
 
@@ -114,7 +114,13 @@ class MatrixAdapter:
         clock = _clock(grid, values.shape[0], options, context, file.name)
         if options.spots:
             yield spots(
-                places.ids, kind=options.kind, mode=options.mode, lon=places.lon, lat=places.lat, name=places.name
+                places.ids,
+                kind=options.kind,
+                mode=options.mode,
+                lon=places.lon,
+                lat=places.lat,
+                name=places.name,
+                attributes=places.attributes,
             )
             yield from _links(files, places.ids, inner_links, options)
         rows = LongRows(places.ids)

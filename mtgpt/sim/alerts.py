@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from datetime import date
 
-    from mtgpt.sim.network import Network
+    from mtgpt.sim.network import Network, Street
     from mtgpt.sim.traffic import Incident
     from mtgpt.sim.transit import Transit
 
@@ -101,19 +101,14 @@ def alerts_of(
 
 def _jams(network: Network, transit: Transit, incidents: Iterable[Incident], day: date) -> list[Alert]:
     streets = {street.key: street for street in network.streets}
-    on_street: dict[str, list[str]] = {}
-    for line in transit.lines:
-        for way in line.ways:
-            for leg in way.legs:
-                if leg.street is not None:
-                    on_street.setdefault(leg.street, []).append(line.route_id)
     made = []
     for number, incident in enumerate(incidents, start=1):
-        routes = sorted(set(on_street.get(incident.street, [])))
+        street = streets[incident.street]
+        routes, beside = _lines_at(transit, street)
         if not routes:
             continue
         cause, english, german = _KINDS[incident.kind]
-        where, lines = streets[incident.street].name, " and ".join(routes)
+        where, lines = street.name, " and ".join(routes)
         # The control centre tells a round time.
         end = datetime.fromtimestamp(-(-incident.end.timestamp() // _QUARTER_S) * _QUARTER_S, UTC)
         made.append(
@@ -125,7 +120,7 @@ def _jams(network: Network, transit: Transit, incidents: Iterable[Incident], day
                 withdrawn=end,
                 routes=routes,
                 cause=cause,
-                effect="SIGNIFICANT_DELAYS",
+                effect="OTHER_EFFECT" if beside else "SIGNIFICANT_DELAYS",
                 title={"en": f"Delays on line {lines}: {where}", "de": f"Verspätungen auf Linie {lines}: {where}"},
                 text={
                     "en": f"Because of {english} on {where}, buses are delayed. Expect longer travel times.",
@@ -134,6 +129,15 @@ def _jams(network: Network, transit: Transit, incidents: Iterable[Incident], day
             )
         )
     return made
+
+
+def _lines_at(transit: Transit, street: Street) -> tuple[list[str], bool]:
+    """Bus lines on a street, else those that cross one of its ends, and whether it is only these."""
+    buses = [(line.route_id, way) for line in transit.lines if line.mode == "bus" for way in line.ways]
+    on = {route for route, way in buses if any(leg.street == street.key for leg in way.legs)}
+    ends = {street.start, street.end}
+    near = {route for route, way in buses if any(stop.junction in ends for stop in way.stops)}
+    return sorted(on or near), not on
 
 
 def _failure(transit: Transit, one: Disturbance) -> Alert:

@@ -397,6 +397,41 @@ def test_locations_find_their_sensors_by_id_with_or_without_a_header(tmp_path, t
     ]
 
 
+def attributes_of(folder, places: str) -> dict[str, dict[str, str] | None]:
+    frames = read(
+        "matrix",
+        csv_file(folder, "a,b\n1,2\n"),
+        files={"locations": csv_file(folder, places, "places.csv")},
+        start="2024-01-01",
+        **ROAD,
+    )
+    good = judged("spot", frames["spot"]).good
+    return {
+        one: None if text is None else json.loads(text) for one, text in good.select("spot_id", "attributes").rows()
+    }
+
+
+def test_what_else_the_locations_say_becomes_attributes_and_empty_cells_do_not(tmp_path):
+    text = "id,Road Name,lat,lon,lanes,name\na,Ring Road,48.1,16.4,3,first\nb,,48.2,16.3, ,second\n"
+    assert attributes_of(tmp_path, text) == {"a": {"road_name": "Ring Road", "lanes": "3"}, "b": None}
+
+
+def test_two_columns_of_one_name_both_keep_their_text(tmp_path):
+    text = "id,lat,lon,road,road\na,48.1,16.4,one,two\n"
+    assert attributes_of(tmp_path, text)["a"] == {"road": "one", "road_5": "two"}
+
+
+def test_attributes_are_bounded_in_number_and_length_and_still_pass_the_contract(tmp_path):
+    header = ",".join(f"{'k' * 90}{at}" if at == 0 else f"c{at}" for at in range(200))
+    cell = "\\" * 5000
+    text = f"id,lat,lon,{header}\na,48.1,16.4,{','.join([cell] * 200)}\n"
+    found = attributes_of(tmp_path, text)["a"]
+    assert found is not None
+    assert len(found) == 20
+    assert max(map(len, found)) == 64
+    assert {len(value) for value in found.values()} == {400}
+
+
 def node_link(folder, **change):
     nodes = [{"stop": at, "x": 589196 + at, "y": 6151987, "n": [at, 0, 2]} for at in range(3)]
     document = {"nodes": nodes, "links": [{"source": 0, "target": 1, "weight": 172.2}]} | change
