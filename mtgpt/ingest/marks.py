@@ -21,6 +21,8 @@ NUMBER_UNREADABLE = "number_unreadable"
 NUMBER_NOT_FINITE = "number_not_finite"
 ZONE_UNKNOWN = "zone_unknown"
 TEXT_UNREADABLE = "text_unreadable"
+LINE_WIDTH = "line_width"
+PLACE_UNKNOWN = "place_unknown"
 TIME_UNKNOWN = "time_unknown"
 TIME_FAR_FROM_REPORT = "time_far_from_report"
 
@@ -32,6 +34,8 @@ MESSAGES: Mapping[str, str] = {
     NUMBER_NOT_FINITE: "the value is infinite",
     ZONE_UNKNOWN: "no such taxi zone; expected 1 to 265",
     TEXT_UNREADABLE: "a name holds bytes that are not UTF-8",
+    LINE_WIDTH: "the line has more or fewer cells than a record of this feed",
+    PLACE_UNKNOWN: "the file does not say where it lies",
     TIME_UNKNOWN: "the report gives no time, and no timetable is at hand from which it would follow",
     TIME_FAR_FROM_REPORT: "the time lies more than two days from the report",
 }

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 _PIECE_BYTES = 8 << 20
 _PIECE_ROWS = 500_000
+_LONGEST_LINE = 32 << 20
 _PARQUET = b"PAR1"
 
 
@@ -126,7 +127,7 @@ def _delimited(file: FeedFile, choose: Choose) -> Iterator[pl.DataFrame]:
         names = _header(stream.readline(1 << 20), file.name)
         chosen = choose(names)
         line = 2
-        for piece in _whole_lines(stream):
+        for piece in whole_lines(stream, where=file.name):
             yield parse_texts(piece, names, chosen, where=file.name, first_line=line)
             line += piece.count(b"\n")
 
@@ -141,13 +142,19 @@ def _header(line: bytes, where: str) -> list[str]:
         raise FeedError("not a csv", where=where, got=str(error)) from None
 
 
-def _whole_lines(stream: BinaryIO) -> Iterator[bytes]:
-    # Cut at line ends: none of these feeds breaks a line inside quotes.
+def whole_lines(stream: BinaryIO, *, where: str) -> Iterator[bytes]:
+    """Pieces of about 8 MB, cut at line ends: none of these feeds breaks a line inside quotes.
+
+    Raises:
+        FeedError: A line of more than 32 MB.
+    """
     rest = b""
     while data := stream.read(_PIECE_BYTES):
         data = rest + data
         cut = data.rfind(b"\n") + 1
         rest = data[cut:]
+        if len(rest) > _LONGEST_LINE:
+            raise FeedError("a line never ends", where=where, got=f"{len(rest)} bytes", expected="line feeds")
         if cut:
             yield data[:cut]
     if rest.strip():
