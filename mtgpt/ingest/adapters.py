@@ -8,10 +8,12 @@ from mtgpt.ingest.bike_trips import BikeTripsAdapter
 from mtgpt.ingest.charged import ChargedAdapter
 from mtgpt.ingest.datex2 import Datex2Adapter
 from mtgpt.ingest.gbfs import GbfsAdapter
+from mtgpt.ingest.gtfs import GtfsAdapter
 from mtgpt.ingest.gtfs_rt import GtfsRtAdapter
 from mtgpt.ingest.isd_lite import IsdLiteAdapter
 from mtgpt.ingest.matrix import MatrixAdapter
 from mtgpt.ingest.open_meteo import OpenMeteoAdapter
+from mtgpt.ingest.pems import PemsAdapter
 from mtgpt.ingest.scats import ScatsAdapter
 from mtgpt.ingest.tlc import TlcAdapter
 from mtgpt.ingest.weather_table import WeatherTableAdapter
@@ -35,5 +37,7 @@ def adapters() -> dict[str, Adapter]:
         "wzdx": WzdxAdapter(),
         "open_meteo": OpenMeteoAdapter(),
         "isd_lite": IsdLiteAdapter(),
+        "pems": PemsAdapter(),
+        "gtfs": GtfsAdapter(),
         "gtfs_rt": GtfsRtAdapter(),
     }
