@@ -1,7 +1,11 @@
 """The simulated city's departments on the web: a loopback server, and the manifest that reads from it.
 
-Each department has its own prefix (``/roads``, ``/bikes``, ``/weather``) and a catalogue of its files. Answers carry
-an ETag and a Content-Length, and files are sent as they lie (``.gz`` stays ``.gz``), as an open-data portal does.
+Each department has its own prefix (``/roads``, ``/bikes``, ``/weather``, ``/transit``) and a catalogue of its files.
+Answers carry an ETag and a Content-Length, and files are sent as they lie (``.gz`` stays ``.gz``), as an open-data
+portal does.
+
+Files that differ in nothing but a time in their names (``realtime_20240405T0500Z.pb``, …) are snapshots of a live feed,
+which has an address of its own without that time: whoever asks there gets the next one, as if minutes had passed.
 """
 
 from __future__ import annotations
@@ -14,7 +18,7 @@ import threading
 from contextlib import contextmanager
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
@@ -25,7 +29,14 @@ from mtgpt.errors import ManifestError, NotFound
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-_TYPES = {".csv": "text/csv; charset=utf-8", ".gz": "application/gzip", ".json": "application/json"}
+_TYPES = {
+    ".csv": "text/csv; charset=utf-8",
+    ".gz": "application/gzip",
+    ".json": "application/json",
+    ".pb": "application/x-protobuf",
+    ".zip": "application/zip",
+}
+_SNAPSHOT = re.compile(r"(?P<feed>.+)_\d{8}T\d{4}Z(?P<suffix>\.[a-z]+)")
 
 
 @contextmanager
@@ -61,7 +72,8 @@ def demo_manifest(manifest: Path, base_url: str) -> dict[str, Any]:
     """The demo city's manifest with the departments' URLs in place of its files.
 
     A glob becomes one source per file, since a web server does not know globs; what the star stood for is added to
-    the source's id (``roads_speed`` → ``roads_speed_2024_w11``).
+    the source's id (``roads_speed`` → ``roads_speed_2024_w11``). A glob of snapshots becomes the address of the live
+    feed that they were taken of; :func:`snapshots` says how often to ask there.
 
     Args:
         manifest: The city's YAML, whose paths lead into one folder that the server serves.
@@ -79,18 +91,29 @@ def demo_manifest(manifest: Path, base_url: str) -> dict[str, Any]:
         matches = sorted(manifest.parent.glob(source["path"]))
         if not matches:
             raise ManifestError("no file matches", where=f"{manifest}: {source['id']}", got=source["path"])
+        one = {key: value for key, value in source.items() if key != "path"} | {"allow_loopback": True}
+        if "files" in source:
+            one["files"] = {
+                role: _url(base_url, manifest.parent / location, manifest) for role, location in source["files"].items()
+            }
+        live = {_live_name(match) for match in matches}
+        if len(live) == 1 and None not in live:
+            sources.append({**one, "url": _url(base_url, matches[0].with_name(str(live.pop())), manifest)})
+            continue
         for match in matches:
-            one = {key: value for key, value in source.items() if key != "path"}
-            if len(matches) > 1:
-                one["id"] = f"{source['id']}_{_star(source['path'], match)}"
-            one["url"] = _url(base_url, match, manifest)
-            if "files" in source:
-                one["files"] = {
-                    role: _url(base_url, manifest.parent / location, manifest)
-                    for role, location in source["files"].items()
-                }
-            sources.append({**one, "allow_loopback": True})
+            name = f"{source['id']}_{_star(source['path'], match)}" if len(matches) > 1 else source["id"]
+            sources.append({**one, "id": name, "url": _url(base_url, match, manifest)})
     return {**document, "sources": sources}
+
+
+def snapshots(manifest: Path) -> dict[str, int]:
+    """How many snapshots each live source of a manifest has, by the source's id."""
+    found = {}
+    for source in yaml.safe_load(manifest.read_text(encoding="utf-8"))["sources"]:
+        taken = [_live_name(match) for match in manifest.parent.glob(source["path"])]
+        if taken and None not in taken:
+            found[source["id"]] = len(taken)
+    return found
 
 
 def write_demo_manifest(manifest: Path, base_url: str, target: Path) -> Path:
@@ -121,7 +144,34 @@ def _catalogue(folder: Path) -> dict[str, _File]:
     }
 
 
+class _LiveFeeds:
+    """Addresses whose content moves on by a snapshot with every request, until the last."""
+
+    def __init__(self, files: Mapping[str, _File]) -> None:
+        self._lock = threading.Lock()
+        self._asked: dict[str, int] = {}
+        self._snapshots: dict[str, list[_File]] = {}
+        for name, file in files.items():
+            address = PurePosixPath(name)
+            live = _live_name(address)
+            if live is not None:
+                self._snapshots.setdefault(address.with_name(live).as_posix(), []).append(file)
+
+    def now(self, path: str, *, moves_on: bool) -> _File | None:
+        """What lies at an address now; None where there is no such feed."""
+        with self._lock:
+            taken = self._snapshots.get(path)
+            if taken is None:
+                return None
+            at = min(self._asked.get(path, 0), len(taken) - 1)
+            if moves_on:
+                self._asked[path] = at + 1
+            return taken[at]
+
+
 def _handler(files: Mapping[str, _File]) -> type[BaseHTTPRequestHandler]:
+    live = _LiveFeeds(files)
+
     class Departments(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
         server_version = "departments"
@@ -138,7 +188,7 @@ def _handler(files: Mapping[str, _File]) -> type[BaseHTTPRequestHandler]:
 
         def _answer(self, *, body: bool) -> None:
             path = unquote(urlsplit(self.path).path)
-            file = files.get(path)
+            file = files.get(path) or live.now(path, moves_on=body)
             if file is None:
                 self._answer_listing(path, body=body)
                 return
@@ -180,6 +230,12 @@ def _url(base_url: str, file: Path, manifest: Path) -> str:
     if not file.resolve().is_relative_to(served):
         raise ManifestError("the file is not in the folder that is served", where=manifest, got=file, expected=served)
     return f"{base_url}/{file.resolve().relative_to(served).as_posix()}"
+
+
+def _live_name(snapshot: PurePath) -> str | None:
+    """``realtime.pb`` for ``realtime_20240405T0500Z.pb``; None for what is no snapshot."""
+    found = _SNAPSHOT.fullmatch(snapshot.name)
+    return None if found is None else f"{found['feed']}{found['suffix']}"
 
 
 def _star(pattern: str, match: Path) -> str:

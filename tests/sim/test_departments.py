@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from mtgpt.errors import ManifestError, NotFound
-from mtgpt.sim.departments import demo_manifest, serve_departments, write_demo_manifest
+from mtgpt.sim.departments import demo_manifest, serve_departments, snapshots, write_demo_manifest
 
 
 @pytest.fixture
@@ -123,3 +123,40 @@ def test_a_file_outside_the_served_folder_is_refused(city):
 def test_the_written_manifest_reads_back_as_the_same_values(city, tmp_path):
     target = write_demo_manifest(city, "http://127.0.0.1:9", tmp_path / "new" / "town.yaml")
     assert yaml.safe_load(target.read_text()) == demo_manifest(city, "http://127.0.0.1:9")
+
+
+@pytest.fixture
+def live_city(city: Path) -> Path:
+    for minute in (10, 0, 20):
+        (city.parent / "town" / "roads" / f"now_20240405T05{minute:02d}Z.json").write_text(str(minute))
+    document = yaml.safe_load(city.read_text())
+    document["sources"].append({"id": "roads_now", "kind": "gbfs", "path": "town/roads/now_*.json"})
+    city.write_text(yaml.safe_dump(document))
+    return city
+
+
+def test_a_live_feed_has_one_address_where_every_request_gets_the_next_snapshot_and_the_last_one_stays(live_city):
+    with serve_departments(live_city.parent / "town") as base_url:
+        source = demo_manifest(live_city, base_url)["sources"][-1]
+        assert source["id"] == "roads_now"
+        path = urlsplit(source["url"]).path
+        assert path == "/roads/now.json"
+        answers = [ask(base_url, path) for _ in range(4)]
+    assert [body for _, _, body in answers] == [b"0", b"10", b"20", b"20"]
+    assert answers[2][1]["ETag"] == answers[3][1]["ETag"] != answers[1][1]["ETag"]
+
+
+def test_looking_at_the_head_of_a_live_feed_uses_no_snapshot_up(live_city):
+    with serve_departments(live_city.parent / "town") as base_url:
+        assert ask(base_url, "/roads/now.json", "HEAD")[0] == 200
+        assert ask(base_url, "/roads/now.json")[2] == b"0"
+
+
+def test_who_has_the_last_snapshot_of_a_live_feed_gets_304(live_city):
+    with serve_departments(live_city.parent / "town") as base_url:
+        etag = [ask(base_url, "/roads/now.json") for _ in range(3)][-1][1]["ETag"]
+        assert ask(base_url, "/roads/now.json", If_None_Match=etag)[0] == 304
+
+
+def test_snapshots_are_counted_by_source_and_other_globs_are_not(live_city):
+    assert snapshots(live_city) == {"roads_now": 3}
