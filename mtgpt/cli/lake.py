@@ -105,6 +105,7 @@ def replay(
     from mtgpt.lake.replay import replay as replay_one
     from mtgpt.lake.replay import replay_many
     from mtgpt.lake.trip_counts import recount
+    from mtgpt.lake.visits import rederive
 
     if (batch is None) == (not (held or quarantined)):
         raise UsageError("say what to replay", expected="a batch, or --held, or --quarantined")
@@ -124,6 +125,7 @@ def replay(
             )
         for city in _cities(lake, results):
             results += recount(lake, city)
+            results += rederive(lake, city)
     emit(
         {"batches": results, "failed": failures},
         as_json=as_json,

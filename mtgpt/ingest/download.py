@@ -162,7 +162,8 @@ def _take(
 
 
 def _refuse_endless(request: Request, fields: Mapping[str, str], address: WebAddress) -> None:
-    if request.measured and fields.keys().isdisjoint(("content-length", "transfer-encoding", "content-encoding")):
+    encoded = fields.get("content-encoding", "identity").lower() != "identity"
+    if request.measured and not encoded and fields.keys().isdisjoint(("content-length", "transfer-encoding")):
         raise SourceRefused(
             "the server does not say how long its answer is, so a cut one could not be told from a whole one",
             where=address,

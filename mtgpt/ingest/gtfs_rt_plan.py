@@ -109,10 +109,12 @@ def _on_their_day(
 
 def _completed(trips: pl.DataFrame, plan: pl.DataFrame, stops: pl.DataFrame) -> pl.DataFrame:
     facts = trips.select("trip", "trip_delay", "reported", trip_relation="relation")
-    listed = stops.join(plan.select("visit", "order", "plan_stop", "arrival_s", "departure_s"), on="visit", how="left")
+    listed = stops.join(
+        plan.select("visit", "order", "plan_stop", "plan_sequence", "arrival_s", "departure_s"), on="visit", how="left"
+    )
     # Planned visits that no update speaks of, as updates that say nothing.
     silent = plan.join(stops.select("visit"), on="visit", how="anti").select(
-        "trip", "visit", "order", "plan_stop", "arrival_s", "departure_s", stop_sequence="plan_sequence"
+        "trip", "visit", "order", "plan_stop", "plan_sequence", "arrival_s", "departure_s"
     )
     rows = pl.concat([listed.with_columns(listed=True), silent.with_columns(listed=False)], how="diagonal").join(
         facts, on="trip", how="left"
@@ -125,6 +127,8 @@ def _completed(trips: pl.DataFrame, plan: pl.DataFrame, stops: pl.DataFrame) -> 
             "arrival_planned",
         ),
         spot_id=pl.coalesce("spot_id", "plan_stop"),
+        # A visit is known by it: the same one may be listed in one message and follow from another stop in the next.
+        stop_sequence=pl.coalesce("stop_sequence", "plan_sequence"),
         relation=pl.col("relation").fill_null(0),
         unreadable=pl.col("unreadable").fill_null(value=False),
     )

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mtgpt.ingest.gtfs_rt_message import Message
 
 MAX_STOPS = 1_000_000
+_MASK = (1 << 62) - 1
 _MOST_FIELDS = 10 * MAX_STOPS
 
 CANCELED, DELETED = 3, 7
@@ -55,8 +56,7 @@ class TripRows:
             span: Where the entity lies in the bytes.
         """
         trip = update.trip
-        named = (*trip_texts(trip), trip.start_time, trip.start_date)
-        trip_id, route_id, start_time, start_date = named
+        trip_id, route_id, start_time, start_date = named = (*trip_texts(trip), trip.start_time, trip.start_date)
         if trip.schedule_relationship == DUPLICATED and update.HasField("trip_properties"):
             # The copy has a name of its own; under its original's it would be taken for that.
             made = update.trip_properties
@@ -76,9 +76,9 @@ class TripRows:
                 text(start_time),
                 text(start_date),
                 trip.schedule_relationship,
-                min(update.timestamp, 1 << 62),
+                update.timestamp & _MASK,
                 update.delay if update.HasField("delay") else None,
-                any(isinstance(one, bytes) for one in named),
+                bytes in map(type, named),
             )
         )
 
@@ -126,8 +126,7 @@ class TripRows:
 
 def trip_texts(trip: Any) -> tuple[Any, Any]:
     """Trip and route of a TripDescriptor as they stand; of a modified trip, the one that it takes the place of."""
-    modified = trip.modified_trip.affected_trip_id if trip.HasField("modified_trip") else ""
-    return trip.trip_id or modified, trip.route_id
+    return trip.trip_id or trip.modified_trip.affected_trip_id, trip.route_id
 
 
 def text(value: str | bytes) -> str | None:

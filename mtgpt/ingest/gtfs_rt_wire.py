@@ -81,7 +81,7 @@ def fields(data: np.ndarray, start: np.ndarray, end: np.ndarray, *, most: int) -
         parts.append((owner, key, value, size))
         more = at < end
         if (at > end).any():
-            raise _torn()
+            raise torn()
         if not more.all():
             owner, at, end = owner[more], at[more], end[more]
     if not parts:
@@ -146,7 +146,7 @@ def _contents(
         for odd in np.flatnonzero(wire == GROUP):
             after[odd] = _after_group(data, int(at[odd]), int(end[odd]), int(key[odd]) >> 3)
         if (wire >= GROUP_END).any() and not np.isin(wire[wire >= GROUP_END], [FIXED32]).all():
-            raise _torn()
+            raise torn()
         at = after
     text = wire == TEXT
     if text.any():
@@ -158,7 +158,7 @@ def _contents(
 
 def _varints(data: np.ndarray, at: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     if (at >= end).any():
-        raise _torn()
+        raise torn()
     byte = data[at]
     value = (byte & 0x7F).astype(np.uint64)
     at = at + 1
@@ -166,7 +166,7 @@ def _varints(data: np.ndarray, at: np.ndarray, end: np.ndarray) -> tuple[np.ndar
     shift = 7
     while longer.size:
         if shift > 63 or (at[longer] >= end[longer]).any():
-            raise _torn()
+            raise torn()
         byte = data[at[longer]]
         value[longer] |= (byte & 0x7F).astype(np.uint64) << np.uint64(shift)
         at[longer] += 1
@@ -190,7 +190,7 @@ def varint(data: bytes, at: int, end: int) -> tuple[int, int]:
         value |= (byte & 0x7F) << shift
         if byte < 0x80:
             return value & 0xFFFF_FFFF_FFFF_FFFF, at
-    raise _torn()
+    raise torn()
 
 
 def after_field(data: bytes, at: int, end: int, key: int, *, depth: int = 0) -> int:
@@ -214,11 +214,11 @@ def after_field(data: bytes, at: int, end: int, key: int, *, depth: int = 0) -> 
                 break
             at = after_field(data, at, end, inner, depth=depth + 1)
         if inner >> 3 != key >> 3:
-            raise _torn()
+            raise torn()
     else:
-        raise _torn()
+        raise torn()
     if at > end:
-        raise _torn()
+        raise torn()
     return at
 
 
@@ -227,5 +227,6 @@ def _after_group(data: np.ndarray, at: int, end: int, number: int) -> int:
     return at + after_field(data[at:end].tobytes(), 0, end - at, number * 8 + GROUP)
 
 
-def _torn() -> FeedError:
+def torn() -> FeedError:
+    """What to say of bytes that end too early or cannot be."""
     return FeedError("the message is cut or damaged", next_step="pull it again")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from mtgpt.lake.transfer_links import derive_transfer_links
 from mtgpt.lake.trip_counts import derive_trip_counts
+from mtgpt.lake.visits import derive_visits
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,4 +27,5 @@ def derive(lake: Lake, manifest: CityManifest, *, progress: Callable[[str], None
     """
     results = derive_trip_counts(lake, manifest.city, interval_s=manifest.panel.interval_s, progress=progress)
     results += derive_transfer_links(lake, manifest.city, within_m=manifest.panel.transfer_m, progress=progress)
+    results += derive_visits(lake, manifest.city, interval_s=manifest.panel.interval_s, progress=progress)
     return results
