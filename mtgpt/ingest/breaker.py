@@ -1,25 +1,27 @@
-"""Leave a host alone that failed again and again."""
+"""Leave a host, or one of its feeds, alone that failed again and again."""
 
 from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from mtgpt.errors import SourceUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+State = Literal["closed", "open", "half-open"]
+
 
 class HostResting(SourceUnavailable):
-    """The host failed too often in a row and is not asked for a while."""
+    """The host or the feed failed too often in a row and is not asked for a while."""
 
 
 class Breaker:
-    """Counts consecutive failures per host. One object serves as many pulls and threads as its owner likes.
+    """Counts consecutive failures by name. One object serves as many pulls and threads as its owner likes.
 
-    After ``threshold`` failures the host rests for ``rest_s``; then a single try decides whether it rests again.
+    After ``threshold`` failures the name rests for ``rest_s``; then a single try decides whether it rests again.
 
     Args:
         threshold: Failures in a row.
@@ -36,37 +38,63 @@ class Breaker:
         self._lock = threading.Lock()
         self._failures: dict[str, int] = {}
         self._until: dict[str, float] = {}
+        self._trying: set[str] = set()
 
-    def check(self, host: str) -> None:
-        """Call before each try.
+    def check(self, *names: str) -> None:
+        """Call before each try, with everything that it depends on: host, feed.
 
         Raises:
-            HostResting: The host rests; ``retry_after_s`` says how long.
+            HostResting: One of them rests; ``retry_after_s`` says how long.
         """
         with self._lock:
-            if self._failures.get(host, 0) < self._threshold:
-                return
-            left = self._until[host] - self._clock()
-            if left <= 0:
+            for name in names:
+                left = self._left(name)
+                if left > 0:
+                    failures = self._failures[name]
+                    break
+            else:
                 # Half open: this caller tries, the others wait for what it finds.
-                self._until[host] = self._clock() + self._rest_s
+                for name in names:
+                    if self._failures.get(name, 0) >= self._threshold:
+                        self._until[name] = self._clock() + self._rest_s
+                        self._trying.add(name)
                 return
-            failures = self._failures[host]
         raise HostResting(
             f"not asked after {failures} failures in a row",
-            where=host,
+            where=name,
             retry_after_s=left,
             next_step=f"try again in {left:.0f} s",
         )
 
-    def failed(self, host: str) -> None:
-        """The host did not answer as it should."""
+    def failed(self, *names: str) -> None:
+        """They did not answer as they should."""
         with self._lock:
-            self._failures[host] = self._failures.get(host, 0) + 1
-            self._until[host] = self._clock() + self._rest_s
+            for name in names:
+                self._failures[name] = self._failures.get(name, 0) + 1
+                self._until[name] = self._clock() + self._rest_s
+                self._trying.discard(name)
 
-    def answered(self, host: str) -> None:
-        """The host is well."""
+    def answered(self, *names: str) -> None:
+        """They are well."""
         with self._lock:
-            self._failures.pop(host, None)
-            self._until.pop(host, None)
+            for name in names:
+                self._failures.pop(name, None)
+                self._until.pop(name, None)
+                self._trying.discard(name)
+
+    def state(self, name: str) -> State:
+        """``closed`` (is asked), ``open`` (rests), ``half-open`` (is asked once, and that decides)."""
+        with self._lock:
+            if self._failures.get(name, 0) < self._threshold:
+                return "closed"
+            return "half-open" if name in self._trying or self._left(name) <= 0 else "open"
+
+    def left_s(self, name: str) -> float:
+        """For how long it rests; 0 where it does not."""
+        with self._lock:
+            return max(0.0, self._left(name))
+
+    def _left(self, name: str) -> float:
+        if self._failures.get(name, 0) < self._threshold:
+            return 0.0
+        return self._until[name] - self._clock()

@@ -65,6 +65,9 @@ class Source(_Written):
     options: dict[str, Any] = Field(default_factory=dict, description="Options of the adapter.")
     licence: str | None = Field(default=None, description="Licence of the data (SPDX id or text).")
     schedule: str | None = Field(default=None, description="Cron, five fields, in the city's time zone.")
+    poll_s: float | None = Field(
+        default=None, ge=1, le=604_800, description="Seconds between two polls of mtgpt watch, instead of a schedule."
+    )
     allow_loopback: bool = Field(default=False, description="Allow a server on this very machine.")
     allow_hosts: tuple[Annotated[str, Field(pattern=r"^[a-z0-9.-]+(:[0-9]{1,5})?$")], ...] = Field(
         default=(), description="Further hosts (host or host:port) that a redirect may lead to."
@@ -119,6 +122,8 @@ class Source(_Written):
     def _one_location(self) -> Source:
         if (self.path is None) == (self.url is None):
             raise PydanticCustomError("expected", "exactly one of path and url")
+        if self.poll_s is not None and self.schedule is not None:
+            raise PydanticCustomError("expected", "poll_s or schedule, not both")
         return self
 
 
@@ -135,7 +140,9 @@ class PanelSpec(_Written):
     end: date | None = Field(default=None, description="Last local date.")
     corridor_size: int = Field(default=64, ge=2, le=200, description="Most spots of one variable in a corridor.")
     corridors: str = Field(
-        default="graph", pattern=r"^(graph|attribute:[A-Za-z0-9_]+)$", description="graph, or attribute:<name of one>."
+        default="graph",
+        pattern=r"^(graph|attribute:[A-Za-z0-9_]+(,[A-Za-z0-9_]+)*)$",
+        description="graph, or attribute:<name>[,<name>…]: the first that a place has names its corridor.",
     )
     neighbours: int = Field(default=5, ge=0, le=64, description="Nearest spots to link where the city has no graph.")
     min_coverage: float = Field(default=0.1, ge=0, le=1, description="Least share of observed steps of a series.")

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _CONNECT_S = 10.0
 _SILENCE_S = 30.0
+_LOOK_UP_S = 0.25
 
 
 class Deadline:
@@ -24,17 +25,29 @@ class Deadline:
     Args:
         seconds: From now.
         clock: Monotonic, in seconds.
+        stopped: Whether the pull is not wanted any more, which ends it too.
     """
 
-    def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        seconds: float,
+        clock: Callable[[], float] = time.monotonic,
+        stopped: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._clock = clock
+        self._stopped = stopped
         self._end = clock() + seconds
         self.seconds = seconds
 
     @property
     def remaining_s(self) -> float:
         """What is left, never negative."""
-        return max(0.0, self._end - self._clock())
+        return 0.0 if self.stopped else max(0.0, self._end - self._clock())
+
+    @property
+    def stopped(self) -> bool:
+        """Whether nobody waits for the pull any more."""
+        return self._stopped()
 
     @property
     def passed(self) -> bool:
@@ -49,7 +62,13 @@ class _Stream(httpcore.NetworkStream):
         self._deadline = deadline
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        return self._stream.read(max_bytes, _left(self._deadline, timeout))
+        silence = Deadline(_SILENCE_S if timeout is None else timeout)
+        while True:
+            try:
+                return self._stream.read(max_bytes, min(_LOOK_UP_S, _left(self._deadline, silence.remaining_s)))
+            except httpcore.ReadTimeout:
+                if silence.passed or self._deadline.passed:
+                    raise
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         self._stream.write(buffer, _left(self._deadline, timeout))

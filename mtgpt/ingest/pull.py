@@ -101,7 +101,7 @@ def pull(
         etag: Of the version at hand.
         modified: ``last_modified`` of the version at hand.
         limits: Caps; the defaults where absent.
-        breaker: Kept by the caller over many pulls.
+        breaker: Kept by the caller over many pulls; knows hosts by ``host:port`` and feeds by the source's id.
         measured: Refuse an answer of which nothing says where it ends.
         secrets: Reads a secret by name.
         sleep: Waits between tries.
@@ -119,9 +119,7 @@ def pull(
     limits = limits or Limits()
     if "://" not in location:
         return _pull_file(Path(location), limits)
-    request = replace(
-        _request(location, source, limits, secrets), etag=etag, modified=modified, measured=measured
-    )
+    request = replace(_request(location, source, limits, secrets), etag=etag, modified=modified, measured=measured)
     deadline = Deadline(limits.seconds, stopped=stopped)
 
     def fetch() -> Download:
@@ -160,7 +158,6 @@ def _watched(
 ) -> Callable[[], Download]:
     # A host that cannot be reached rests for all of its feeds; a feed that it answers badly rests alone.
     host = f"{address.host}:{address.port}"
-    feed = f"{feed} at {address.host}"
 
     def once() -> Download:
         breaker.check(host, feed)
@@ -229,9 +226,7 @@ def _explain(error: Exception, address: WebAddress, deadline: Deadline) -> NoRet
     raise SourceUnavailable("the connection failed", where=address, got=str(error)) from None
 
 
-def _request(
-    location: str, source: Source, limits: Limits, secrets: Callable[[str], SecretStr | None]
-) -> Request:
+def _request(location: str, source: Source, limits: Limits, secrets: Callable[[str], SecretStr | None]) -> Request:
     def fill(text: str, where: str, *, quoted: bool) -> str:
         def value(match: re.Match[str]) -> str:
             found = secrets(match[1])
