@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 from mtgpt.ingest.bike_trips import BikeTripsAdapter
 from mtgpt.ingest.charged import ChargedAdapter
 from mtgpt.ingest.datex2 import Datex2Adapter
+from mtgpt.ingest.documents import DocumentsAdapter
 from mtgpt.ingest.gbfs import GbfsAdapter
 from mtgpt.ingest.gtfs import GtfsAdapter
 from mtgpt.ingest.gtfs_rt import GtfsRtAdapter
 from mtgpt.ingest.isd_lite import IsdLiteAdapter
 from mtgpt.ingest.matrix import MatrixAdapter
 from mtgpt.ingest.open_meteo import OpenMeteoAdapter
+from mtgpt.ingest.osm import OsmAdapter
 from mtgpt.ingest.pems import PemsAdapter
 from mtgpt.ingest.scats import ScatsAdapter
 from mtgpt.ingest.tlc import TlcAdapter
@@ -38,6 +40,8 @@ def adapters() -> dict[str, Adapter]:
         "open_meteo": OpenMeteoAdapter(),
         "isd_lite": IsdLiteAdapter(),
         "pems": PemsAdapter(),
+        "osm": OsmAdapter(),
+        "documents": DocumentsAdapter(),
         "gtfs": GtfsAdapter(),
         "gtfs_rt": GtfsRtAdapter(),
     }

@@ -22,6 +22,7 @@ NUMBER_NOT_FINITE = "number_not_finite"
 ZONE_UNKNOWN = "zone_unknown"
 TEXT_UNREADABLE = "text_unreadable"
 LINE_WIDTH = "line_width"
+LINE_UNREADABLE = "line_unreadable"
 PLACE_UNKNOWN = "place_unknown"
 TIME_UNKNOWN = "time_unknown"
 TIME_FAR_FROM_REPORT = "time_far_from_report"
@@ -35,6 +36,7 @@ MESSAGES: Mapping[str, str] = {
     ZONE_UNKNOWN: "no such taxi zone; expected 1 to 265",
     TEXT_UNREADABLE: "a name holds bytes that are not UTF-8",
     LINE_WIDTH: "the line has more or fewer cells than a record of this feed",
+    LINE_UNREADABLE: "the line is no JSON object with doc_id and text, all of its fields texts in UTF-8",
     PLACE_UNKNOWN: "the file does not say where it lies",
     TIME_UNKNOWN: "the report gives no time, and no timetable is at hand from which it would follow",
     TIME_FAR_FROM_REPORT: "the time lies more than two days from the report",
