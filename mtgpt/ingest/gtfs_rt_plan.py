@@ -61,9 +61,7 @@ def _paired(plan: pl.DataFrame, stops: pl.DataFrame) -> tuple[pl.DataFrame, pl.D
     )
     same = pl.col("stop_id").is_null() | (pl.col("stop_id") == pl.col("plan_stop"))
     by_place = by_place.filter(same).unique("visit", keep="first", maintain_order=True).select("update", "visit")
-    rest = stops.join(by_place, on="update", how="anti").filter(
-        pl.col("stop_id").is_not_null() & pl.col("stop_sequence").is_null()
-    )
+    rest = stops.join(by_place, on="update", how="anti").filter(pl.col("stop_id").is_not_null())
     key = ["trip", "stop_id", "back"]
     by_stop = (
         rest.with_columns(back=from_end.over("trip", "stop_id"))
@@ -128,7 +126,7 @@ def _completed(trips: pl.DataFrame, plan: pl.DataFrame, stops: pl.DataFrame) -> 
         ),
         spot_id=pl.coalesce("spot_id", "plan_stop"),
         # A visit is known by it: the same one may be listed in one message and follow from another stop in the next.
-        stop_sequence=pl.coalesce("stop_sequence", "plan_sequence"),
+        stop_sequence=pl.coalesce("plan_sequence", "stop_sequence"),
         relation=pl.col("relation").fill_null(0),
         unreadable=pl.col("unreadable").fill_null(value=False),
     )
