@@ -242,9 +242,11 @@ def _corridors(graph: csr_array, mode: np.ndarray, labels: list[str | None], siz
         nodes = np.flatnonzero(mode == name)
         within = csr_array(graph[nodes][:, nodes])
         parts, labelled = scales.corridors_by_label([labels[i] for i in nodes], within, size)
+        unnamed = 0
         for part, label in zip(parts, labelled, strict=True):
             of_spot[nodes[part]] = len(names)
-            names.append(label or f"{name} corridor {len(names)}")
+            unnamed += not label
+            names.append(label or f"{name} corridor {unnamed}")
     return of_spot, names
 
 

@@ -26,7 +26,7 @@ from mtgpt.panel.panel import TRANSFER_SCHEMA, PanelMeta
 from mtgpt.panel.store import open_panel, save_panel
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from scipy.sparse import csr_array
 
@@ -222,8 +222,8 @@ def _lay_out(
     graph: csr_array = series_graph(between, spot, series["variable"].to_numpy().astype(str))
     labels = None
     if spec.corridors.startswith(_ATTRIBUTE):
-        name = spec.corridors.removeprefix(_ATTRIBUTE)
-        labels = [_attribute(text, name) for text in series["attributes"].to_list()]
+        names = spec.corridors.removeprefix(_ATTRIBUTE).split(",")
+        labels = [_attribute(text, names) for text in series["attributes"].to_list()]
         if not any(labels):
             raise PanelError(
                 "no spot has the attribute that names its corridor",
@@ -235,11 +235,12 @@ def _lay_out(
     return layout, notes
 
 
-def _attribute(text: str | None, name: str) -> str | None:
+def _attribute(text: str | None, names: Sequence[str]) -> str | None:
     if text is None:
         return None
     try:
-        value = json.loads(text).get(name)
+        facts = json.loads(text)
+        value = next((facts[name] for name in names if facts.get(name) is not None), None)
     except (ValueError, AttributeError):
         return None
     return None if value is None else str(value)

@@ -276,6 +276,34 @@ def test_spots_bring_mode_place_graph_and_named_corridors(tmp_path):
         build(tmp_path, data, spots=spots, corridors="attribute:route")
 
 
+def test_the_first_attribute_that_a_place_has_names_its_corridor_and_the_rest_are_counted_by_mode(tmp_path):
+    spots = [
+        {"spot_id": "a", "mode": "metro", "kind": "station", "attributes": '{"line": "M1"}'},
+        {"spot_id": "b", "mode": "road", "kind": "detector", "attributes": '{"line": "no", "road": "Ring"}'},
+        {"spot_id": "c", "mode": "bike", "kind": "dock"},
+        {"spot_id": "d", "mode": "road", "kind": "detector", "attributes": '{"road": null}'},
+    ]
+    data = [observed(s, "entries", m, 4) for s in "abcd" for m in (0, 5)]
+    panel = build(tmp_path, data, spots=spots, corridors="attribute:road,line")
+    corridors = panel.series.filter(pl.col("level") == "corridor")
+    assert corridors["name"].to_list() == ["bike corridor 1", "M1", "Ring", "road corridor 1"]
+
+
+def test_a_named_corridor_longer_than_allowed_is_cut_along_its_graph_and_says_so(tmp_path):
+    names = [f"s{i}" for i in range(7)]
+    spots = [{"spot_id": s, "mode": "road", "kind": "detector", "attributes": '{"road": "Ring"}'} for s in names]
+    links = [{"from_spot": a, "to_spot": b, "weight": 1.0} for a, b in itertools.pairwise(names)]
+    data = [observed(s, "flow", m, 4) for s in names for m in (0, 5)]
+    panel = build(tmp_path, data, spots=spots, links=links, corridors="attribute:road", corridor_size=3)
+    parts = panel.series.filter(pl.col("level") == "corridor")
+    assert parts["name"].to_list() == ["Ring (1 of 3)", "Ring (2 of 3)", "Ring (3 of 3)"]
+    for row in parts["index"].to_list():
+        members = sorted(panel.series["spot_id"][int(i)] for i in panel.aggregation[[row - len(names)]].indices)
+        positions = [names.index(one) for one in members]
+        assert len(members) <= 3
+        assert positions == list(range(positions[0], positions[0] + len(positions))), "neighbours stay together"
+
+
 def test_building_again_from_the_same_data_gives_the_same_panel(tmp_path):
     data = day_of("a", "speed", float)
     first, second = build(tmp_path, data), build(tmp_path, data)
