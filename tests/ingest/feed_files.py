@@ -51,9 +51,9 @@ def read(
 
 def judged(table: str, frame: pl.DataFrame) -> Verdict:
     """The verdict on a frame, with the columns that intake adds."""
-    added = {"city_id": "town"} | (
-        {"source_id": "feed", "batch_id": "batch"} if table in {"observation", "trip", "weather"} else {}
-    )
-    verdict = judge(frame.with_columns(**{name: pl.lit(text) for name, text in added.items()}), contract(table))
+    known = contract(table).polars_schema
+    added = {"city_id": "town", "source_id": "feed", "batch_id": "batch"}
+    frame = frame.with_columns(**{name: pl.lit(text) for name, text in added.items() if name in known})
+    verdict = judge(frame, contract(table))
     assert verdict.good.height + verdict.bad.height + verdict.duplicates == frame.height
     return verdict
