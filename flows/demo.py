@@ -30,12 +30,13 @@ from flows.train import train
 from mtgpt.eval.report import write_report
 from mtgpt.eval.score import evaluate
 from mtgpt.ingest.manifest import load_manifest
+from mtgpt.lake.intake import ingest_city
 from mtgpt.lake.lake import Lake
 from mtgpt.model.mtgpt import MTGPT, Forecaster
 from mtgpt.panel.store import latest_panel
 from mtgpt.serve.render import as_png
 from mtgpt.settings import settings
-from mtgpt.sim.departments import serve_departments, write_demo_manifest
+from mtgpt.sim.departments import serve_departments, snapshots, write_demo_manifest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,6 +46,20 @@ if TYPE_CHECKING:
 CITY = "demo"
 HOURS = (8, 17)  # of the last working day: when a planner looks
 SCORED = 400  # windows at most: every n-th of the test days, n as small as that allows
+
+
+@task(cache_policy=NO_CACHE)
+def follow(manifest: str, polls: dict[str, int]) -> None:
+    """Asks each live source again until its recorded day is over: every answer is the next snapshot.
+
+    Args:
+        manifest: Path of the manifest.
+        polls: Snapshots by source; the first of each is there already.
+    """
+    now = settings()
+    city, lake = load_manifest(manifest, settings=now), Lake.open(now.lake)
+    for poll in range(1, max(polls.values(), default=0)):
+        ingest_city(city, lake, settings=now, only=[source for source, count in polls.items() if poll < count])
 
 
 @task(cache_policy=NO_CACHE)
@@ -110,6 +125,7 @@ def demo(folder: str, changes: dict[str, Any] | None = None) -> str:
         manifest = str(write_demo_manifest(now.cities / f"{CITY}.yaml", base_url, now.home / "cities" / f"{CITY}.yaml"))
         with _timed("ingest", timings):
             ingest(manifest)
+            follow(manifest, snapshots(now.cities / f"{CITY}.yaml"))
         with _timed("panel", timings):
             panel(manifest)
     with _timed("train", timings):
