@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from mtgpt.errors import FeedError
 from mtgpt.ingest.adapter import DATA, FAULT, Chunk, Roles
 from mtgpt.ingest.events import Event, events
-from mtgpt.ingest.gtfs_rt_alerts import alert_rows
+from mtgpt.ingest.gtfs_rt_alerts import alert_rows, canceled_rows
 from mtgpt.ingest.gtfs_rt_message import read_message
 from mtgpt.ingest.gtfs_rt_report import Report
 from mtgpt.ingest.gtfs_rt_timetable import read_timetable
@@ -91,6 +91,7 @@ class GtfsRtAdapter:
             "feed_time": report.feed_time.isoformat(),
         }
         visits = stop_visits(trips.trips(), trips.stops(message), report)
+        alerts += canceled_rows(trips.trips(), visits)
         if timetable is None:
             _refuse_unexplained(visits, message.name)
         chunks = [Chunk(table="stop_visit", frame=part) for part in visits.iter_slices(_ROWS) if part.height]

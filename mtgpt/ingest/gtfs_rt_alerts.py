@@ -1,4 +1,4 @@
-"""Rows of the table event from service alerts: one per language.
+"""Rows of the table event: service alerts, one row per language, and canceled trips without stops.
 
 Source: GTFS Realtime Reference, messages Alert, TimeRange, EntitySelector and TranslatedString.
 """
@@ -8,8 +8,11 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+import polars as pl
+
+from mtgpt.ingest.adapter import ROW
 from mtgpt.ingest.events import UNDETERMINED, Event, language_tag
-from mtgpt.ingest.gtfs_rt_trips import text
+from mtgpt.ingest.gtfs_rt_trips import CANCELED, DELETED, text
 from mtgpt.ingest.marks import MESSAGES, TEXT_UNREADABLE, TIME_UNREADABLE
 
 if TYPE_CHECKING:
@@ -71,6 +74,33 @@ def alert_rows(position: int, entity: Any) -> list[Event]:
             **shared,
         )
         for language in languages
+    ]
+
+
+def canceled_rows(trips: pl.DataFrame, visits: pl.DataFrame) -> list[Event]:
+    """Canceled trips whose stops nobody names, neither the feed nor a timetable: said as events, not lost.
+
+    Args:
+        trips: From :meth:`~mtgpt.ingest.gtfs_rt_trips.TripRows.trips`.
+        visits: From :func:`~mtgpt.ingest.gtfs_rt_visits.stop_visits`.
+    """
+    off = trips.filter(pl.col("relation").is_in([CANCELED, DELETED]))
+    silent = off.filter(~pl.col("entity").cast(pl.UInt64).is_in(visits[ROW].implode()))
+    return [
+        Event(
+            row=one["entity"],
+            event_id=f"canceled:{one['start_date'] or '-'}:{one['trip_id'] or '-'}"[:200],
+            kind="schedule_change",
+            language="en",
+            effect="NO_SERVICE",
+            title=f"Trip {one['trip_id'] or ''} is canceled"[:_TITLE],
+            routes=[one["route_id"]] if one["route_id"] else [],
+            attributes={"trips": [one["trip_id"]], "start_date": one["start_date"], "start_time": one["start_time"]},
+            fault=TEXT_UNREADABLE if one["unreadable"] else None,
+            message=MESSAGES[TEXT_UNREADABLE] if one["unreadable"] else None,
+            raw=one if one["unreadable"] else None,
+        )
+        for one in silent.iter_rows(named=True)
     ]
 
 
