@@ -68,13 +68,12 @@ class GtfsAdapter:
             FeedError: Not a GTFS zip: a file or column that every feed has is missing, or damaged.
             SourceRefused: A guard of :mod:`mtgpt.ingest.archive`.
         """
-        del context
         file = files[DATA]
         with zip_folder(file.path, file.name, TABLES) as folder:
-            yield from _read(GtfsZip(folder, file.name), options)
+            yield from _read(GtfsZip(folder, file.name), options, zone=context.time_zone)
 
 
-def _read(feed: GtfsZip, options: GtfsOptions) -> Iterator[Chunk]:
+def _read(feed: GtfsZip, options: GtfsOptions, *, zone: str) -> Iterator[Chunk]:
     feed.refuse_without(*_NEEDED)
     faults = GtfsFaults()
     calendar = read_calendar(feed, options, faults)
@@ -91,14 +90,14 @@ def _read(feed: GtfsZip, options: GtfsOptions) -> Iterator[Chunk]:
     if options.filtered:
         running = trips.rows["route"].gather(np.unique(passings.trip)).unique()
         shown = shown.filter(pl.col("route").is_in(pl.concat([running, on_demand]).implode()))
-    yield route_rows(shown, on_demand)
+    yield route_rows(shown, on_demand, zone=zone)
     most = served.group_by("mode").agg(pl.col("weight").sum()).sort("weight", "mode")["mode"]
     mode = most[-1] if most.len() else (shown["mode"].mode().sort()[0] if shown.height else _BUS)
     yield spot_rows(stops, served, mode=mode, prefix=options.prefix, only_served=options.filtered)
     if options.links:
         has_distance = bool(np.isfinite(passings.distance).any())
         unit_m = shape_unit_m(feed) if has_distance else None
-        yield transit_links(passings, runs, stops, calendar, unit_m=unit_m, prefix=options.prefix)
+        yield transit_links(passings, runs, stops, unit_m=unit_m, prefix=options.prefix)
         yield from transfer_links(feed, stops, faults, prefix=options.prefix)
     supply = count_supply(passings, trips, frequencies, calendar, band_s=options.band_s)
     del passings

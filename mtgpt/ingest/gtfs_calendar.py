@@ -43,11 +43,6 @@ class Calendar:
     days: pl.DataFrame
     day_types: Sequence[np.ndarray]
 
-    @property
-    def service_days(self) -> int:
-        """Days with any service."""
-        return int((self.days["day_type"] >= 0).sum())
-
 
 def read_calendar(feed: GtfsZip, options: GtfsOptions, faults: GtfsFaults) -> Calendar:
     """Reads ``calendar.txt`` and ``calendar_dates.txt``, of which one may be absent.

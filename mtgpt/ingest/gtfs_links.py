@@ -1,7 +1,8 @@
 """How the stops of a GTFS feed hang together: rows of the table link.
 
-* ``transit``: a trip calls at one stop right after the other. The weight is trips per service day; the distance is that
-  along the shape where stop_times.txt has it, in metres whatever the feed's own unit, and great-circle otherwise.
+* ``transit``: a trip calls at one stop right after the other. The weight is the share of all trips leaving the first
+  that go to the second next; the distance is that along the shape where stop_times.txt has it, in metres whatever the
+  feed's own unit, and great-circle otherwise.
 * ``transfer``: transfers.txt and pathways.txt say that people can change. A row that names one place twice (a rule for
   changing lines there), or that forbids a transfer, joins no two places and makes no link.
 """
@@ -23,7 +24,6 @@ from mtgpt.ingest.places import SINCE_EVER
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from mtgpt.ingest.gtfs_calendar import Calendar
     from mtgpt.ingest.gtfs_faults import GtfsFaults
     from mtgpt.ingest.gtfs_stop_times import Passings
     from mtgpt.ingest.gtfs_stops import Stops
@@ -47,16 +47,13 @@ def great_circle_m(lon_1: np.ndarray, lat_1: np.ndarray, lon_2: np.ndarray, lat_
     return 2 * _EARTH_M * np.arcsin(np.sqrt(np.clip(half, 0, 1)))
 
 
-def transit_links(
-    passings: Passings, days: np.ndarray, stops: Stops, calendar: Calendar, *, unit_m: float | None, prefix: str
-) -> Chunk:
+def transit_links(passings: Passings, days: np.ndarray, stops: Stops, *, unit_m: float | None, prefix: str) -> Chunk:
     """Links of consecutive stops.
 
     Args:
         passings: Every stop of every trip.
         days: float64, how often each trip runs in the period: days, times runs a day.
         stops: The stops.
-        calendar: How many service days there are.
         unit_m: Metres of the feed's shape_dist_traveled; None where it is not known.
         prefix: Goes before every stop id.
     """
@@ -87,7 +84,7 @@ def transit_links(
         # A line is never shorter than the straight one, and one ten times as long is a fault of the shape.
         sound = (travelled >= 0.95 * straight) & (travelled <= 10 * straight + 1000)
         metres = np.where(sound | (np.isnan(straight) & (travelled <= _FARTHEST_M)), travelled, straight)
-    weight = joined["weight"].to_numpy() / max(1, calendar.service_days)
+    weight = joined.select(pl.col("weight") / pl.col("weight").sum().over("from")).to_series().to_numpy()
     return _links(joined, stops, "transit", metres=np.round(metres, 1), weight=np.round(weight, 3), prefix=prefix)
 
 

@@ -84,18 +84,19 @@ def read_routes(feed: GtfsZip, options: GtfsOptions, faults: GtfsFaults) -> pl.D
     )
 
 
-def route_rows(routes: pl.DataFrame, on_demand: pl.Series) -> Chunk:
+def route_rows(routes: pl.DataFrame, on_demand: pl.Series, *, zone: str) -> Chunk:
     """A chunk of the table route.
 
     Args:
         routes: From :func:`read_routes`.
         on_demand: Numbers of the routes that run without times, when called (GTFS-Flex).
+        zone: The city's time zone; only another one is worth a word.
     """
     facts = {
         "description": pl.col("route_desc"),
         "network": pl.col("network_id"),
         "route_type": pl.when(pl.col("route_type").str.len_chars() > 2).then("route_type"),
-        "time_zone": pl.col("zone"),
+        "time_zone": pl.when(pl.col("zone") != zone).then("zone"),
         "on_demand": pl.when(pl.col("route").is_in(on_demand.implode())).then(pl.lit(value=True)),
     }
     frame = routes.select(

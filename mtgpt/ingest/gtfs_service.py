@@ -151,7 +151,8 @@ def service_rows(
             waiting.clear()
     if waiting:
         yield Chunk(table="service", frame=pl.concat(waiting))
-    if calendar.days.height:
+    # What runs only when called has no timetable, and says of no day that nothing runs.
+    if calendar.days.height and supply.cells.height:
         nothing = patterns.name(patterns.of(np.empty(0, dtype=np.uint32)))
         # Type -1, no service, is the last of the list.
         types = calendar.days["day_type"].to_list()

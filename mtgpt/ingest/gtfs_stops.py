@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from mtgpt.ingest.gtfs_options import GtfsOptions
     from mtgpt.ingest.gtfs_tables import GtfsZip
 
-_STOPS = "stops.txt"
+_STOPS, _GROUPS = "stops.txt", "location_group_stops.txt"
 OUTSIDE = 0xFFFF_FFFF
 """Number that stands for every stop outside the wanted box."""
 
@@ -48,12 +48,14 @@ class Stops:
         numbers: stop_id → stop for every id that timetables may name; :data:`OUTSIDE` for those outside the box.
         parts: parent_station, location_type, count: what belongs to a spot without being one.
         parents: stop_id → parent_station of those parts.
+        on_demand: stop_id of the stops that vehicles come to when called (GTFS-Flex).
     """
 
     rows: pl.DataFrame
     numbers: pl.DataFrame
     parts: pl.DataFrame
     parents: pl.DataFrame
+    on_demand: pl.Series
 
     @property
     def places(self) -> pl.DataFrame:
@@ -90,6 +92,7 @@ def read_stops(feed: GtfsZip, options: GtfsOptions, faults: GtfsFaults) -> Stops
         numbers=pl.concat([inside, outside]),
         parts=parts.group_by("parent_station", "location_type").agg(pl.len().alias("count")),
         parents=parts.select("stop_id", "parent_station").unique("stop_id", keep="first"),
+        on_demand=feed.table(_GROUPS)["stop_id"].drop_nulls().unique(),
     )
 
 
@@ -145,10 +148,12 @@ def spot_rows(stops: Stops, served: pl.DataFrame, *, mode: str, prefix: str, onl
             "parent_station", pl.col("count").alias(name)
         )
         rows = rows.join(counts, left_on="stop_id", right_on="parent_station", how="left", maintain_order="left")
+    on_demand = pl.col("stop_id").is_in(stops.on_demand.implode())
     facts = {
         "line": pl.col("line"),
         "lines": pl.when(pl.col("lines").list.len() > 1).then(pl.col("lines").list.head(50)),
-        "served": pl.when(pl.col("mode").is_null()).then(pl.lit(value=False)),
+        "served": pl.when(pl.col("mode").is_null() & ~on_demand).then(pl.lit(value=False)),
+        "on_demand": pl.when(on_demand).then(pl.lit(value=True)),
         "parent": pl.lit(prefix) + pl.col("parent_station"),
         "code": pl.col("stop_code"),
         "platform": pl.col("platform_code"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mtgpt.lake.road_links import derive_road_links
+from mtgpt.lake.schedule_changes import derive_schedule_changes
 from mtgpt.lake.transfer_links import derive_transfer_links
 from mtgpt.lake.trip_counts import derive_trip_counts
 from mtgpt.lake.visits import derive_visits
@@ -30,4 +31,5 @@ def derive(lake: Lake, manifest: CityManifest, *, progress: Callable[[str], None
     results += derive_transfer_links(lake, manifest.city, within_m=manifest.panel.transfer_m, progress=progress)
     results += derive_road_links(lake, manifest.city, progress=progress)
     results += derive_visits(lake, manifest.city, interval_s=manifest.panel.interval_s, progress=progress)
+    results += derive_schedule_changes(lake, manifest.city, time_zone=manifest.time_zone, progress=progress)
     return results
