@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 
 from mtgpt.errors import PanelError, UsageError
+from mtgpt.lake.road_net import snap as put_on_lines
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,29 +40,52 @@ def metres(lon: np.ndarray, lat: np.ndarray) -> np.ndarray:
     return np.stack([flat.x.to_numpy(), flat.y.to_numpy()], axis=1)
 
 
-def snap(points: gpd.GeoSeries, roads: gpd.GeoDataFrame, *, within_m: float = 50.0) -> gpd.GeoDataFrame:
+def snap(
+    points: gpd.GeoSeries, roads: gpd.GeoDataFrame, *, within_m: float = 50.0, heading: np.ndarray | None = None
+) -> gpd.GeoDataFrame:
     """Puts sensors onto the nearest road.
 
     Args:
-        points: n places, any CRS.
-        roads: Lines, any CRS, with any attributes.
+        points: n places, any CRS; missing ones stay missing.
+        roads: Lines, any CRS, with any attributes; ``oneway`` (forward, backward, both) is used with ``heading``.
         within_m: Sensors farther from every road stay where they are.
+        heading: [n] direction of travel in degrees clockwise from north, not a number where unknown: of two
+            carriageways the one that runs that way is taken.
 
     Returns:
-        n rows in the order given (EPSG:4326): geometry, ``road`` (row of ``roads``, -1 if none) and ``moved_m``.
+        n rows in the order given (EPSG:4326): geometry, ``road`` (row of ``roads``, -1 if none) and ``moved_m``
+        (distance to the nearest road; not a number where there is no road or no place).
+
+    Raises:
+        PanelError: Points or roads do not say their CRS, roads are no lines, or ``heading`` is not as long as points.
     """
-    zone = points.estimate_utm_crs()
-    flat, lines = points.to_crs(zone), roads.geometry.to_crs(zone)
-    which, distance = lines.sindex.nearest(flat, return_all=False, return_distance=True)
-    road, moved, geometry = np.full(len(flat), -1), np.full(len(flat), np.nan), flat.to_numpy().copy()
-    for point, line, gap in zip(which[0], which[1], distance, strict=True):
-        moved[point] = gap
-        if gap <= within_m:
-            road[point] = line
-            target = lines.iloc[line]
-            geometry[point] = target.interpolate(target.project(flat.iloc[point]))
-    frame = gpd.GeoDataFrame({"road": road, "moved_m": moved}, geometry=geometry, crs=zone)
-    return frame.to_crs(_WGS84)
+    lines, n = roads.geometry, len(points)
+    if points.crs is None or lines.crs is None:
+        raise PanelError("places without a reference system", where="snap", expected="a CRS, such as EPSG:4326")
+    if heading is not None and len(heading) != n:
+        raise PanelError("headings and places differ in number", where="snap", got=len(heading), expected=n)
+    if not lines.geom_type.isin(["LineString", "LinearRing"]).all():
+        got = ", ".join(sorted({str(kind) for kind in lines.geom_type.unique()}))
+        raise PanelError("roads are not lines", where="snap", got=got, expected="LineString; see GeoDataFrame.explode")
+    degrees = points.to_crs(_WGS84)
+    placed = (~(degrees.is_empty | degrees.isna())).to_numpy()
+    if not placed.any() or lines.empty:
+        frame = {"road": np.full(n, -1), "moved_m": np.full(n, np.nan)}
+        return gpd.GeoDataFrame(frame, geometry=degrees.to_numpy(), crs=_WGS84)
+    zone = gpd.GeoSeries(degrees[placed]).estimate_utm_crs()
+    flat = degrees.to_crs(zone)
+    oneway = roads["oneway"].astype(str).tolist() if "oneway" in roads.columns else None
+    on = put_on_lines(
+        flat.x.to_numpy(),
+        flat.y.to_numpy(),
+        lines.to_crs(zone).to_numpy(),
+        within_m=within_m,
+        heading=heading,
+        oneway=oneway,
+    )
+    moved = gpd.GeoSeries(gpd.points_from_xy(on.x, on.y), crs=zone).to_crs(_WGS84)
+    geometry = np.where(on.line >= 0, moved.to_numpy(), degrees.to_numpy())
+    return gpd.GeoDataFrame({"road": on.line, "moved_m": on.gap_m}, geometry=geometry, crs=_WGS84)
 
 
 def spot_frame(panel: Panel) -> gpd.GeoDataFrame:
