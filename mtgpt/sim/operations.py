@@ -57,11 +57,13 @@ class Run:
 
     Attributes:
         trip: As planned.
+        vehicle: The number on its side.
         arrive_s: [stops] seconds of the service day; empty where the trip was cancelled.
         depart_s: [stops] as ``arrive_s``.
     """
 
     trip: Trip
+    vehicle: str
     arrive_s: np.ndarray
     depart_s: np.ndarray
 
@@ -101,14 +103,25 @@ def run_day(
     offset_s = (day.start - service_start(day.date)) / timedelta(seconds=1)
     today = [trip for trip in timetable.trips if trip.service in services_on(day.date)]
     behind: dict[str, float] = {}
+    spares: dict[str, int] = {}
     runs = []
     for trip in sorted(today, key=lambda trip: (trip.depart_s[0], trip.trip_id)):
         if trip.line.mode == "bus" and rng.random() < _CANCELLED:
-            runs.append(Run(trip=trip, arrive_s=np.empty(0), depart_s=np.empty(0)))
+            runs.append(Run(trip=trip, vehicle="", arrive_s=np.empty(0), depart_s=np.empty(0)))
             continue
+        if behind.get(trip.block, 0.0) > _MOST_BEHIND_S:
+            spares[trip.block] = spares.get(trip.block, 0) + 1
+            behind[trip.block] = 0.0
         traffic = _Traffic(speed_kmh=speed_kmh, column=streets, offset_s=offset_s)
-        run = _drive(trip, traffic, behind.get(trip.block, 0.0), _waits(trip, day, disturbances), rng)
-        behind[trip.block] = float(np.clip(run.delay_s[-1] - LAYOVER_S, 0.0, _MOST_BEHIND_S))
+        run = _drive(
+            trip,
+            traffic,
+            rng,
+            vehicle=_vehicle(trip, spares.get(trip.block, 0)),
+            behind_s=behind.get(trip.block, 0.0),
+            waits=_waits(trip, day, disturbances),
+        )
+        behind[trip.block] = max(0.0, float(run.delay_s[-1]) - LAYOVER_S)
         runs.append(run)
     return runs
 
@@ -127,6 +140,11 @@ class _Traffic:
         step = int(np.clip((at_s - self.offset_s) // STEP_S, 0, len(self.speed_kmh) - 1))
         speed = max(float(self.speed_kmh[step, column]) / 3.6 * 0.9, _SLOWEST_M_S)
         return max(leg.free_s, leg.length_m / speed + 12.0)
+
+
+def _vehicle(trip: Trip, spares: int) -> str:
+    # The line, the position in the day's work, and a letter for each spare that took it over.
+    return f"{trip.line.route_id}-{trip.block.rsplit('-', 1)[-1]}{'' if spares == 0 else f'S{spares}'}"
 
 
 def _waits(trip: Trip, day: Day, disturbances: list[Disturbance]) -> list[tuple[int, float, float, float]]:
@@ -148,9 +166,11 @@ def _waits(trip: Trip, day: Day, disturbances: list[Disturbance]) -> list[tuple[
 def _drive(
     trip: Trip,
     traffic: _Traffic,
+    rng: np.random.Generator,
+    *,
+    vehicle: str,
     behind_s: float,
     waits: list[tuple[int, float, float, float]],
-    rng: np.random.Generator,
 ) -> Run:
     mode = trip.line.mode
     dwell = DWELL_S[mode]
@@ -171,4 +191,4 @@ def _drive(
             # Nobody leaves before time.
             now = max(now, float(trip.depart_s[i]))
         depart.append(now)
-    return Run(trip=trip, arrive_s=np.array(arrive), depart_s=np.array(depart))
+    return Run(trip=trip, vehicle=vehicle, arrive_s=np.array(arrive), depart_s=np.array(depart))

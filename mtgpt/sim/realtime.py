@@ -96,7 +96,7 @@ def _trip_update(message: Any, day: ServiceDay, run: Run, now_s: float, behind_s
     if run.cancelled:
         update.trip.schedule_relationship = pb.TripDescriptor.CANCELED
         return
-    update.vehicle.id = _vehicle_id(trip)
+    update.vehicle.id = run.vehicle
     update.timestamp = int(message.header.timestamp) - _age(trip)
     passed = int(np.searchsorted(run.depart_s, now_s, side="right"))
     late = float(run.delay_s[passed - 1]) if passed else behind_s
@@ -129,7 +129,7 @@ def _vehicle(message: Any, day: ServiceDay, run: Run, now_s: float) -> None:
     entity = message.entity.add(id=f"vp-{trip.trip_id}")
     _describe(entity.vehicle.trip, trip, day.date)
     speed = 0.0 if at_stop else trip.way.legs[left - 1].length_m / (end - begin)
-    _put(message, entity.vehicle, trip, following=left, share=share, speed_m_s=speed)
+    _put(message, entity.vehicle, trip, following=left, share=share, speed_m_s=speed, name=run.vehicle)
 
 
 def _trams(day: ServiceDay) -> Iterator[tuple[Frequency, int]]:
@@ -154,15 +154,21 @@ def _tram(message: Any, day: ServiceDay, frequency: Frequency, start_s: int, now
     entity.vehicle.trip.start_time = clock_text(start_s)
     entity.vehicle.trip.schedule_relationship = pb.TripDescriptor.UNSCHEDULED
     speed = 0.0 if share >= 1.0 else 7.0
-    _put(message, entity.vehicle, trip, following=left, share=share, speed_m_s=speed, number=start_s // 60)
+    _put(
+        message,
+        entity.vehicle,
+        trip,
+        following=left,
+        share=share,
+        speed_m_s=speed,
+        name=f"T-{trip.way.direction}-{start_s // 60}",
+    )
 
 
-def _put(
-    message: Any, vehicle: Any, trip: Trip, *, following: int, share: float, speed_m_s: float, number: int | None = None
-) -> None:
+def _put(message: Any, vehicle: Any, trip: Trip, *, following: int, share: float, speed_m_s: float, name: str) -> None:
     a, b = trip.way.stops[following - 1 : following + 1]
     lon, lat = place(a.x_m + (b.x_m - a.x_m) * share, a.y_m + (b.y_m - a.y_m) * share)
-    vehicle.vehicle.id = _vehicle_id(trip) if number is None else f"T-{trip.way.direction}-{number}"
+    vehicle.vehicle.id = name
     age = _age(trip)
     vehicle.timestamp = int(message.header.timestamp) - age
     # Now and then a vehicle has no fix, and its computer says 0 / 0.
@@ -202,11 +208,6 @@ def _describe(descriptor: Any, trip: Trip, day: date) -> None:
     descriptor.direction_id = trip.way.direction
     descriptor.start_date = f"{day:%Y%m%d}"
     descriptor.schedule_relationship = pb.TripDescriptor.SCHEDULED
-
-
-def _vehicle_id(trip: Trip) -> str:
-    # The number on the vehicle's side: the line and the position in the day's work.
-    return f"{trip.line.route_id}-{trip.block.rsplit('-', 1)[-1]}"
 
 
 def _age(trip: Trip) -> int:

@@ -53,7 +53,12 @@ def test_the_same_seed_publishes_the_same_bytes_and_another_seed_others(tmp_path
     assert first == again
     assert first.keys() == other.keys()
     changed = {name for name in first if first[name] != other[name]}
-    assert changed == first.keys() - {"roads/detectors.csv", "roads/distances.csv", "roads/turns.csv"}
+    facts_of_the_city = {
+        "roads/detectors.csv", "roads/distances.csv", "roads/turns.csv", "transit/gtfs.zip",
+        "bikes/gbfs/station_information.json", "bikes/gbfs/system_information.json",
+    }  # fmt: skip
+    assert changed == first.keys() - facts_of_the_city
+    assert sum(name.startswith("transit/realtime/") for name in first) == 26
     assert sum(name.startswith("roads/speed_kmh_") for name in first) == 2
 
 
