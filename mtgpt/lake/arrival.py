@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from mtgpt.lake.reading import Judged
     from mtgpt.settings import Settings
 
+# A watch of many feeds judges a batch every second: what is lost of the past in a crash is a minute of it.
+_PAST_EVERY_S = 60.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arrived:
@@ -136,8 +139,19 @@ class Arrivals:
             salt=self.settings.salt.get_secret_value().encode(),
         )
         options = source_options(self.source, self.adapter)
-        staged = Staging(folder=folder)
-        return read_batch(self.adapter, options, batch, self.lake, context=context, staged=staged, progress=self.say)
+        past = self.lake.past(batch.city_id, batch.source_id)
+        judged = read_batch(
+            self.adapter,
+            options,
+            batch,
+            self.lake,
+            context=context,
+            staged=Staging(folder=folder),
+            progress=self.say,
+            past=past,
+        )
+        past.save(every_s=_PAST_EVERY_S)
+        return judged
 
     def _fetch(self, role: str, location: str, pulled: dict[str, Arrived]) -> Arrived:
         # A further file that belongs to every batch of the source is pulled once.

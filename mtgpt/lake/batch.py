@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import polars as pl
@@ -79,6 +79,7 @@ class TableCounts:
         version: The table's version that shows them; None where none landed.
         start: First time of the good rows, if the table has times.
         end: Last time of the good rows.
+        flagged: Good rows whose values look wrong, by reason.
     """
 
     rows_in: int
@@ -88,10 +89,11 @@ class TableCounts:
     version: int | None = None
     start: datetime | None = None
     end: datetime | None = None
+    flagged: Mapping[str, int] = field(default_factory=dict)
 
     def facts(self) -> dict[str, Any]:
         """JSON values for the ledger."""
-        return {
+        facts = {
             "in": self.rows_in,
             "good": self.good,
             "quarantined": self.quarantined,
@@ -100,6 +102,7 @@ class TableCounts:
             "start": None if self.start is None else self.start.isoformat(),
             "end": None if self.end is None else self.end.isoformat(),
         }
+        return facts | ({"flagged": dict(self.flagged)} if self.flagged else {})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

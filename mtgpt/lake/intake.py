@@ -113,6 +113,7 @@ def _batches(arrivals: Arrivals) -> Iterator[BatchResult]:
                 arrivals.say(f"{name}: writing {one.judged.rows:,} rows")
                 result = land(one.batch, one.judged, arrivals.lake)
             yield dataclasses.replace(result, seconds=one.seconds + time.monotonic() - started)
+    arrivals.lake.past(arrivals.manifest.city, arrivals.source.id).save()
 
 
 def _read(arrivals: Arrivals) -> Iterator[_Read]:

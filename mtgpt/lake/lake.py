@@ -12,6 +12,7 @@ from mtgpt.contracts.registry import contracts
 from mtgpt.errors import LakeError, NotFound
 from mtgpt.lake.bronze import Bronze
 from mtgpt.lake.disk import refusals
+from mtgpt.lake.plausible_past import Past
 from mtgpt.lake.table import Table
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 BATCH = "batch"
 QUARANTINE = "quarantine"
+OBSERVATION = "observation"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,13 +33,14 @@ class Lake:
     """A lake on a disk.
 
     Attributes:
-        root: Its folder: ``bronze/``, ``tables/``, and what writers need (``.locks/``, ``.staging/``).
+        root: Its folder: ``bronze/``, ``tables/``, and what writers need (``.locks/``, ``.staging/``, ``.past/``).
         contracts: The contracts of its tables, as they were when it was opened.
     """
 
     root: Path
     contracts: Mapping[str, Contract]
     _opened: dict[Path, DeltaTable] = field(default_factory=dict, repr=False, compare=False)
+    _pasts: dict[tuple[str, str], Past] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def open(cls, root: Path, *, create: bool = True, contracts_folder: Path | None = None) -> Lake:
@@ -80,6 +83,13 @@ class Lake:
         if name not in self.contracts:
             raise NotFound("no such table", where=self.root, got=name, expected=", ".join(sorted(self.contracts)))
         return Table(path=self.root / "tables" / name, contract=self.contracts[name], opened=self._opened)
+
+    def past(self, city_id: str, source_id: str) -> Past:
+        """The recent past of a source, read once for all of its batches."""
+        return self._pasts.setdefault(
+            (city_id, source_id),
+            Past(table=self.table(OBSERVATION), folder=self.root / ".past", city_id=city_id, source_id=source_id),
+        )
 
     def lock(self, name: str) -> Path:
         """The lock file of a table's writer."""

@@ -16,7 +16,7 @@ import polars as pl
 from mtgpt.lake.batch import BatchResult, TableCounts, ledger_row, result_of
 from mtgpt.lake.disk import refusals
 from mtgpt.lake.known import drop_known
-from mtgpt.lake.lake import BATCH, QUARANTINE
+from mtgpt.lake.lake import BATCH, OBSERVATION, QUARANTINE
 from mtgpt.lake.lock import locked_all
 from mtgpt.lake.shrinkage import shrunk
 from mtgpt.lake.table import batches
@@ -137,10 +137,11 @@ def _commit(
     table: Table, delta: DeltaTable, batch: Batch, judged: Judged, replace: str | None, *, transaction: str
 ) -> None:
     staged = judged.staged
-    whole = staged.in_memory(table.name)
+    marked = table.name == OBSERVATION and judged.seen.marks.height > 0
+    whole = None if marked else staged.in_memory(table.name)
     table.commit(
         delta,
-        batches(staged.frames(table.name), table.contract) if whole is None else whole,
+        batches(judged.good(table.name), table.contract) if whole is None else whole,
         count=staged.rows(table.name),
         transaction=transaction,
         facts={"city": batch.city_id, "source": batch.source_id, "batch": batch.batch_id},
@@ -155,8 +156,25 @@ def _counts(judged: Judged, name: str, *, good: int | None = None, version: int 
     good = min(judged.staged.rows(name) if good is None else good, rows - bad)
     start, end = judged.staged.span(name)
     return TableCounts(
-        rows_in=rows, good=good, quarantined=bad, duplicate=rows - bad - good, version=version, start=start, end=end
+        rows_in=rows,
+        good=good,
+        quarantined=bad,
+        duplicate=rows - bad - good,
+        version=version,
+        start=start,
+        end=end,
+        flagged=_flagged(judged, name),
     )
+
+
+def _flagged(judged: Judged, name: str) -> dict[str, int]:
+    if name != OBSERVATION or not judged.seen.marks.height:
+        return {}
+    if judged.flagged is None:
+        # Held, or landed by a run that was killed: nothing was streamed.
+        for _ in judged.good(name):
+            pass
+    return dict(sorted((judged.flagged or {}).items()))
 
 
 def _quarantine(batch: Batch, judged: Judged, lake: Lake, landing: Landing) -> None:

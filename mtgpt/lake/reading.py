@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -14,14 +15,16 @@ from mtgpt.contracts.verdict import judge
 from mtgpt.errors import FeedError, NotFound
 from mtgpt.ingest.adapter import DATA, FeedContext, FeedFile
 from mtgpt.lake.ahead import one_ahead
-from mtgpt.lake.lake import QUARANTINE
+from mtgpt.lake.lake import OBSERVATION, QUARANTINE
+from mtgpt.lake.plausible_batch import Hourly, Look, look
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from mtgpt.ingest.adapter import Adapter, Chunk
     from mtgpt.lake.batch import Batch
     from mtgpt.lake.lake import Lake
+    from mtgpt.lake.plausible_past import Past
     from mtgpt.lake.staging import Staging
 
 
@@ -33,11 +36,17 @@ class Judged:
         staged: Good rows by table, and the refused ones under ``quarantine``.
         counts: By table.
         facts: What the adapter says of the data file.
+        seen: What looks wrong in it beside its source's past.
+        hourly: What that is judged by, gathered while chunks are taken; None where nothing is compared.
+        flagged: Rows that :meth:`good` marked, by reason; None before it ran.
     """
 
     staged: Staging
     counts: dict[str, Counts] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
+    seen: Look = field(default_factory=Look)
+    hourly: Hourly | None = None
+    flagged: Counter[str] | None = None
 
     @property
     def rows(self) -> int:
@@ -46,7 +55,7 @@ class Judged:
 
     def hold_reason(self, lake: Lake) -> str | None:
         """Why the batch must be held, or None."""
-        return hold_reason(self.counts.values(), lake.contracts)
+        return hold_reason(self.counts.values(), lake.contracts) or self.seen.hold
 
     def take(self, chunk: Chunk, batch: Batch, lake: Lake) -> None:
         """Judges a chunk and stages its rows.
@@ -63,11 +72,24 @@ class Judged:
         self.facts |= chunk.facts
         verdict = judge(frame, contract, received_at=batch.received_at)
         self.staged.add(chunk.table, verdict.good, time_column=table.time_column)
+        if self.hourly is not None and chunk.table == OBSERVATION:
+            self.hourly.take(verdict.good)
         found = Counts.of(chunk.table, verdict)
         self.counts[chunk.table] = self.counts[chunk.table] + found if chunk.table in self.counts else found
         if verdict.bad.height:
             added = json.dumps({name: known[name] for name in known if name in names}, separators=(",", ":"))
             self.staged.add(QUARANTINE, _refused(verdict.bad, chunk.table, batch, lake, added=f",{added[1:]}"))
+
+    def good(self, table: str) -> Iterator[pl.DataFrame]:
+        """A table's good rows, piece by piece; values that look wrong are marked and counted on the way."""
+        if table != OBSERVATION or not self.seen.marks.height:
+            yield from self.staged.frames(table)
+            return
+        self.flagged = Counter()
+        for frame in self.staged.frames(table):
+            marked = self.seen.mark(frame)
+            self.flagged.update(marked["suspect"].drop_nulls().to_list())
+            yield marked
 
     def finish(self, lake: Lake) -> None:
         """Finds the keys that stand in several chunks; call it once, after the last chunk."""
@@ -86,14 +108,25 @@ def read_batch(
     context: FeedContext,
     staged: Staging,
     progress: Callable[[str], None],
+    past: Past | None = None,
 ) -> Judged:
-    """Reads and judges a batch, chunk by chunk.
+    """Reads and judges a batch, chunk by chunk, and then its values beside the source's past.
+
+    Args:
+        adapter: Of the batch's kind.
+        options: The adapter's.
+        batch: What it is.
+        lake: Its contracts judge.
+        context: City, zone, source, time of arrival.
+        staged: Where its rows go.
+        progress: Called with what is going on.
+        past: What values are compared with; it takes in those of a batch that may land. None compares nothing.
 
     Raises:
         FeedError: The bytes are not what their kind says, or hold no row at all.
         NotFound: An object is missing in bronze, or the adapter names a table that no contract has.
     """
-    judged = Judged(staged=staged)
+    judged = Judged(staged=staged, hourly=None if past is None else Hourly())
     label = batch.files[0].name if batch.files else batch.source_id
     with closing(one_ahead(iter(adapter.read(_by_role(batch, adapter), options, context)))) as chunks:
         for chunk in chunks:
@@ -104,6 +137,10 @@ def read_batch(
         raise FeedError(
             "the feed holds no rows", where=f"{batch.source_id}: {label}", got="0 rows", next_step="check the source"
         )
+    if past is not None and judged.hourly is not None and judged.hourly.rows:
+        judged.seen = look(judged.hourly, staged, past)
+        if judged.hold_reason(lake) is None:
+            past.become(judged.seen.hours)
     return judged
 
 

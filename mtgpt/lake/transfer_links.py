@@ -125,7 +125,9 @@ def near(spots: pl.DataFrame, *, within_m: float, nearest: int = NEAREST) -> pl.
     onto = pyproj.Transformer.from_crs("EPSG:4979", "EPSG:4978", always_xy=True)
     lon, lat = spots["lon"].to_numpy(), spots["lat"].to_numpy()
     point = np.stack(onto.transform(lon, lat, np.zeros(len(lon))), axis=1)
-    origin, target, reach = [np.empty(0, np.intp)], [np.empty(0, np.intp)], [np.empty(0)]
+    origin: list[np.ndarray] = [np.empty(0, np.intp)]
+    target: list[np.ndarray] = [np.empty(0, np.intp)]
+    reach: list[np.ndarray] = [np.empty(0)]
     for name in sorted(set(mode)):
         own, other = np.flatnonzero(mode == name), np.flatnonzero(mode != name)
         count = min(nearest, other.size)

@@ -143,7 +143,11 @@ def test_links_are_short_join_two_modes_run_both_ways_and_hold_each_places_neare
     flat = np.stack([lon * 111_320 * np.cos(np.pi / 4), lat * 111_132], axis=1)
     distance = np.linalg.norm(flat[:, None] - flat[None], axis=2)
     distance[spots["mode"].to_numpy()[:, None] == spots["mode"].to_numpy()] = np.inf
+    # With 2 m to spare for the flat map that this test draws.
     near_enough = {
-        (f"s{i}", f"s{j}") for i in range(count) for j in np.argsort(distance[i])[:NEAREST] if distance[i, j] < 245
+        (f"s{i}", f"s{j}")
+        for i in range(count)
+        for j in range(count)
+        if distance[i, j] < 248 and (distance[i] < distance[i, j] + 2).sum() <= NEAREST
     }
     assert near_enough <= pairs
