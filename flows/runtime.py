@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from mtgpt.cli.sentences import as_sentences
+from mtgpt.cli.sentences import as_sentences, run_app
 from mtgpt.errors import MTGPTError, Transient
 from mtgpt.settings import settings, share_cores
 
@@ -62,8 +62,7 @@ def program(main: Callable[..., None]) -> None:
         logging.getLogger(name).addFilter(without_traceback)
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command()(main)
-    with as_sentences():
-        app()
+    run_app(app)
 
 
 def is_transient(_task: Any, _run: Any, state: Any) -> bool:

@@ -55,7 +55,7 @@ def test_every_reading_command_takes_json():
 @pytest.mark.parametrize(
     ("arguments", "environment", "says"),
     [
-        (["no-such-command"], {}, "No such command"),
+        (["no-such-command"], {}, "no such command"),
         (["contracts", "show", "no_such_table"], {}, "no_such_table"),
         (["contracts", "list"], {"MTGPT_THREADS": "many"}, "MTGPT_THREADS"),
     ],

@@ -12,11 +12,11 @@ from typing import Annotated
 import typer
 from typer.core import TyperGroup
 
-from mtgpt.cli import city, contracts, evaluate, forecast, ingest, lake, panel, train
-from mtgpt.cli.sentences import as_sentences
+from mtgpt.cli import city, contracts, evaluate, forecast, ingest, lake, panel, train, watch
+from mtgpt.cli.sentences import run_app
 from mtgpt.settings import share_cores
 
-ROAD = ("city", "contracts", "ingest", "lake", "panel", "train", "forecast", "evaluate")
+ROAD = ("city", "contracts", "ingest", "watch", "lake", "panel", "train", "forecast", "evaluate")
 
 
 class _Road(TyperGroup):
@@ -53,6 +53,7 @@ def _options(
 app.add_typer(city.app, name="city")
 app.add_typer(contracts.app, name="contracts")
 app.command("ingest")(ingest.command)
+app.command("watch")(watch.command)
 app.add_typer(lake.app, name="lake")
 app.add_typer(panel.app, name="panel")
 app.command("train")(train.command)
@@ -63,5 +64,4 @@ app.command("evaluate")(evaluate.command)
 def run() -> None:
     """Runs the command line."""
     share_cores()
-    with as_sentences():
-        app()
+    run_app(app)

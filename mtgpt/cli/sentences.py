@@ -10,13 +10,38 @@ from typing import TYPE_CHECKING, NoReturn
 from pydantic import ValidationError
 
 from mtgpt.cli import show
+from mtgpt.cli.slips import slip
 from mtgpt.errors import MTGPTError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import typer
+
 _INTERRUPTED = 130
 _STOPPED = "Stopped. Nothing is half-written: the same command goes on from there."
+
+
+def run_app(app: typer.Typer) -> None:
+    """Runs a command line whose every error is a sentence, what a person mistyped included.
+
+    Raises:
+        SystemExit: With the error's exit code, or the command's own.
+    """
+    with as_sentences():
+        try:
+            # Typer's own way with errors is a box of several lines.
+            code = app(standalone_mode=False)
+        except Exception as error:
+            said = slip(error)
+            if said is not None:
+                raise said from None
+            if not hasattr(error, "exit_code") or not hasattr(error, "show"):
+                raise
+            error.show()  # pyright: ignore[reportAttributeAccessIssue] - a command without arguments shows its help
+            code = error.exit_code  # pyright: ignore[reportAttributeAccessIssue]
+        if isinstance(code, int) and code:
+            raise SystemExit(code)
 
 
 @contextmanager

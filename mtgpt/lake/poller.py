@@ -176,12 +176,14 @@ class Poller(threading.Thread):
         self._chance = random.Random()  # noqa: S311 - jitter
         self._jobs = 0
         self._fresh_s: float | None = None
+        # Not the name that a pull uses: a server that answers at once with rubbish is as bad as one that does not.
+        self._name = f"watch of {source.id}"
 
     @property
     def status(self) -> FeedStatus:
         """How it is doing now."""
         with self._lock:
-            return replace(self._status, breaker=self._scene.breaker.state(self.source.id))
+            return replace(self._status, breaker=self._scene.breaker.state(self._name))
 
     def run(self) -> None:
         """Polls until the watch ends."""
@@ -230,6 +232,7 @@ class Poller(threading.Thread):
     def _poll(self) -> float | None:
         """Asks once; returns the seconds to wait where that failed, None where all is well."""
         try:
+            self._scene.breaker.check(self._name)
             fresh = self._ask()
         except _Stopped:
             return None
@@ -245,7 +248,7 @@ class Poller(threading.Thread):
         except Exception as error:  # noqa: BLE001 - one source's surprise must not end the others' watch
             what = f"the feed could not be read: {type(error).__name__}"
             return self._refused(FeedError(what, where=self.source.id, next_step="please report this"))
-        self._scene.breaker.answered(self.source.id)
+        self._scene.breaker.answered(self._name)
         self._set(
             failures=0,
             fault=self._status.fault if self._status.held and not fresh else None,
@@ -259,10 +262,9 @@ class Poller(threading.Thread):
     def _refused(self, error: MTGPTError) -> float | None:
         if self._scene.stop.is_set():
             return None
-        if not isinstance(error, SourceUnavailable):
-            self._scene.breaker.failed(self.source.id)
+        self._scene.breaker.failed(self._name)
         self._fail(error, count=True)
-        rest_s = self._scene.breaker.left_s(self.source.id)
+        rest_s = self._scene.breaker.left_s(self._name)
         if rest_s:
             self._scene.note("rests", self.source.id, seconds=round(rest_s))
             return rest_s + self._chance.uniform(0.0, 1.0)
