@@ -7,7 +7,7 @@ counts: what differs between them is written in a city's manifest, not in code.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -62,6 +62,9 @@ class MatrixOptions(ClockOptions):
     missing: tuple[float, ...] = Field(default=(), description="Numbers that mean: not measured (0 in METR-LA).")
     spots: bool = Field(
         default=True, description="Give spots and links too; false where another source of the city does."
+    )
+    ids: tuple[Annotated[str, Field(min_length=1, max_length=200)], ...] | None = Field(
+        default=None, min_length=1, description="Ids of the places in the file's order, where it has none worth keeping."
     )
     spot_prefix: str = Field(default="", max_length=32, description="Put before every spot id.")
     crs: str = Field(default=WGS84, description="Reference system of the locations, such as EPSG:32721.")
@@ -209,6 +212,8 @@ def _named(
     where = files[DATA].name
     located = read_locations(files[LOCATIONS], crs=options.crs) if LOCATIONS in files else None
     sources: list[tuple[str, Sequence[str]]] = []
+    if options.ids is not None:
+        sources.append(("the option ids", options.ids))
     if IDS in files:
         sources.append((files[IDS].name, read_ids(files[IDS])))
     if grid.ids is not None:
