@@ -82,6 +82,7 @@ class MeasuredRows:
         self._zone = zone
         self._missing = frozenset(options.missing)
         self._times: dict[str, datetime | None] = {}
+        self._defaults: dict[int | None, _Time] = {}
         self._row = 0
         self._rows: list[tuple[Any, ...]] = []
 
@@ -102,6 +103,7 @@ class MeasuredRows:
         site_id = None if reference is None else reference.attributes.get("id") or reference.text or None
         layout = self._sites.layouts.get(site_id or "")
         default = site.first("measurementTimeDefault")
+        self._defaults.clear()
         for outer in site.children:
             if outer.name not in _WRAPPERS:
                 continue
@@ -137,7 +139,7 @@ class MeasuredRows:
             value, fault = self._value(node, text, variable, broken=broken)
             if value is None and fault is None:
                 continue
-            time = self._time(data.first("measurementOrCalculationTime") or default, slot)
+            time = self._time(data.first("measurementOrCalculationTime"), default, slot.period_s)
             fault = fault or (TIME_UNREADABLE if time.start is None else None)
             share, incomplete = _quality(node)
             fault = fault or (INPUTS_INCOMPLETE if incomplete else None)
@@ -176,9 +178,17 @@ class MeasuredRows:
             return None, None
         return value, None
 
-    def _time(self, node: Node | None, slot: Slot) -> _Time:
+    def _time(self, own: Node | None, default: Node | None, period_s: int | None) -> _Time:
+        """The time of a value: its own, or that of its site, which is worked out once."""
+        if own is not None:
+            return self._worked_out(own, period_s)
+        if period_s not in self._defaults:
+            self._defaults[period_s] = self._worked_out(default, period_s)
+        return self._defaults[period_s]
+
+    def _worked_out(self, node: Node | None, period_s: int | None) -> _Time:
         """When a measurement began and how long it took, floored to whole intervals."""
-        interval_s = slot.period_s or self._options.interval_s
+        interval_s = period_s or self._options.interval_s
         if node is None:
             return _Time(None, interval_s)
         begins = self._instant(node.value("period", "startOfPeriod"))

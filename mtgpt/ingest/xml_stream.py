@@ -78,11 +78,15 @@ class Node:
 
     def first(self, *path: str) -> Node | None:
         """The first child of that name, and so on down the path."""
-        node: Node | None = self
+        node = self
         for name in path:
-            if node is None:
+            # A loop, not a generator: this is what readers of records do most.
+            for child in node.children:
+                if child.name == name:
+                    node = child
+                    break
+            else:
                 return None
-            node = next((child for child in node.children if child.name == name), None)
         return node
 
     def every(self, name: str) -> list[Node]:
@@ -192,6 +196,7 @@ class _Target:
         self._names: dict[str, str] = {}
         self._outside: list[Node] = []
         self._inside: list[Node] = []
+        self._depth = 0
         self._text: list[str] = []
         self._text_chars = 0
         self._record_elements = 0
@@ -208,10 +213,12 @@ class _Target:
 
     def start(self, tag: str, given: list[str]) -> None:
         self.calls += 1
-        self._end_text()
-        inside, outside, caps = self._inside, self._outside, self._caps
-        if len(inside) + len(outside) >= caps.depth:
-            self.refuse("the XML is nested too deeply", len(inside) + len(outside) + 1, caps.depth, "levels")
+        if self._text_chars:
+            self._end_text()
+        inside, caps = self._inside, self._caps
+        self._depth += 1
+        if self._depth > caps.depth:
+            self.refuse("the XML is nested too deeply", self._depth, caps.depth, "levels")
         name = self._names.get(tag) or self._local(tag)
         node = Node(name=name, attributes=self._attributes(given) if given else _NONE, children=[])
         if inside:
@@ -226,7 +233,7 @@ class _Target:
             self._record_elements = self._record_chars = 0
             inside.append(node)
         else:
-            outside.append(node)
+            self._outside.append(node)
 
     def data(self, text: str) -> None:
         # The parser hands on one text in many pieces.
@@ -240,7 +247,9 @@ class _Target:
     def end(self, tag: str) -> None:
         del tag
         self.calls += 1
-        self._end_text()
+        if self._text_chars:
+            self._end_text()
+        self._depth -= 1
         if not self._inside:
             self._outside.pop()
             return
@@ -260,11 +269,10 @@ class _Target:
         return
 
     def _end_text(self) -> None:
-        if not self._text_chars:
-            return
         if self._inside:
-            text = "".join(self._text).strip()
-            self._text.clear()
+            parts = self._text
+            text = (parts[0] if len(parts) == 1 else "".join(parts)).strip()
+            parts.clear()
             if text:
                 self._count_chars(len(text))
                 self._inside[-1].text += text
