@@ -93,7 +93,7 @@ def _stamps(text: str, where: str) -> pl.DataFrame:
     # Older files end early: their last columns were never written.
     lost = [pl.col(f"{name}_n").is_null() & (pl.col(name) != "") for name in _USED]
     value = {
-        name: pl.when(pl.col(f"{name}_n") != _MISSING).then(pl.col(f"{name}_n").cast(pl.Float64) / 10) for name in _USED
+        name: pl.when(pl.col(f"{name}_n") != _MISSING).then(pl.col(f"{name}_n").cast(pl.Float64) / 10).round(1) for name in _USED
     }
     rain = pl.when(pl.col("rain_1h_n") == _TRACE).then(0.0).otherwise(value["rain_1h"])
     return numbers.select(
