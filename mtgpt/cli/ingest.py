@@ -1,7 +1,8 @@
-"""``mtgpt ingest``: a city's feeds into the lake, and what became of every row."""
+"""``mtgpt ingest``: cities' feeds into the lake, and what became of every row."""
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -10,6 +11,7 @@ from rich.text import Text
 
 from mtgpt.cli.ledger import results_table
 from mtgpt.cli.show import emit, fail, progress
+from mtgpt.errors import UsageError
 from mtgpt.settings import settings
 
 if TYPE_CHECKING:
@@ -17,17 +19,25 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-    from mtgpt.errors import MTGPTError
-    from mtgpt.ingest.manifest import Source
-    from mtgpt.lake.batch import BatchResult
+    from mtgpt.lake.cities import CityOutcome
+
+
+class EngineName(StrEnum):
+    """Where cities are ingested."""
+
+    SERIAL = "serial"
+    RAY = "ray"
 
 
 def command(
-    city: Annotated[str, typer.Argument(help="Name of a city (mtgpt city list), or the path of its manifest.")],
+    cities: Annotated[list[str], typer.Argument(help="Names of cities (mtgpt city list), or paths of manifests.")],
     source: Annotated[list[str] | None, typer.Option(help="Only this source; may be given again.")] = None,
+    engine: Annotated[
+        EngineName, typer.Option(help="One city after the other, or each in a Ray task (extra: ray).")
+    ] = EngineName.SERIAL,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON; no progress.")] = False,
 ) -> None:
-    """Pulls a city's feeds, judges every row and lands each batch exactly once.
+    """Pulls cities' feeds, judges every row and lands each batch exactly once.
 
     Rows in = good + quarantined + duplicate, for every batch. Running it again costs little: what the lake has, it
     keeps. The exit code is 1 where a batch is held or a source could not be read; the others land all the same.
@@ -35,36 +45,39 @@ def command(
     Example: mtgpt ingest demo
     """
     from mtgpt.ingest.manifest import load_manifest
-    from mtgpt.lake.intake import ingest_city
-    from mtgpt.lake.lake import Lake
+    from mtgpt.lake.cities import ingest_cities
 
     now = settings()
-    manifest = load_manifest(city, settings=now)
-    failures: list[dict[str, Any]] = []
-
-    def failed(at: Source, error: MTGPTError) -> None:
-        failures.append({"source_id": at.id, "sentence": error.sentence(), **error.as_dict()})
-
-    with progress(f"ingest {manifest.city}", quiet=as_json) as say:
-        lake = Lake.open(now.lake)
-        results = ingest_city(manifest, lake, settings=now, only=source, progress=say, failed=failed)
+    manifests = [load_manifest(city, settings=now) for city in dict.fromkeys(cities)]
+    if source and len(manifests) > 1:
+        raise UsageError("sources of one city at a time", where="--source", got=f"{len(manifests)} cities")
+    names = ", ".join(one.city for one in manifests)
+    with progress(f"ingest {names}", quiet=as_json) as say:
+        outcomes = ingest_cities(manifests, settings=now, only=source, engine=engine.value, progress=say)
+    reports = [{"city": one.city, "batches": one.batches, "failed": one.failed} for one in outcomes]
     emit(
-        {"city": manifest.city, "batches": results, "failed": failures},
+        reports[0] if len(reports) == 1 else {"cities": reports},
         as_json=as_json,
-        table=lambda: _report(manifest.city, manifest.name, results),
+        table=lambda: Group(*_spaced([_report(one) for one in outcomes])),
     )
     if not as_json:
-        for one in failures:
-            fail(f"{one['source_id']}: could not be read. {one['sentence']}")
-    if failures or any(result.status == "held" for result in results):
+        for outcome in outcomes:
+            for one in outcome.failed:
+                place = one["source_id"] if len(outcomes) == 1 else f"{outcome.city}, {one['source_id']}"
+                fail(f"{place}: could not be read. {one['sentence']}")
+    if not all(one.is_well for one in outcomes):
         raise typer.Exit(1)
 
 
-def _report(city: str, name: str, results: Sequence[BatchResult]) -> RenderableType:
-    parts: list[RenderableType] = [results_table(results, title=f"{name}: what the feeds brought")]
-    quarantined = sum(one.rows_quarantined for one in results if one.status == "committed")
+def _report(outcome: CityOutcome) -> RenderableType:
+    parts: list[Any] = [results_table(outcome.batches, title=f"{outcome.name}: what the feeds brought")]
+    quarantined = sum(one.rows_quarantined for one in outcome.batches if one.status == "committed")
     if quarantined:
         parts.append(
-            Text(f"\n{quarantined:,} rows were put aside: mtgpt lake quarantine --city {city}", style="yellow")
+            Text(f"\n{quarantined:,} rows were put aside: mtgpt lake quarantine --city {outcome.city}", style="yellow")
         )
     return Group(*parts)
+
+
+def _spaced(parts: Sequence[RenderableType]) -> list[RenderableType]:
+    return [piece for part in parts for piece in (part, Text(""))][:-1]

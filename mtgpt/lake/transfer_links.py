@@ -153,7 +153,8 @@ def near(spots: pl.DataFrame, *, within_m: float, nearest: int = NEAREST) -> pl.
 
 def _books(lake: Lake, city_id: str, within_m: float) -> tuple[dict[str, Any] | None, str | None, dict[str, Any]]:
     """What the links would be derived from now (None: nothing), the last derived batch, and what that one was from."""
-    version, previous, done = None, None, {}
+    previous, done = None, {}
+    landed: list[str] = []
     for row in lake.ledger(city_id).iter_rows(named=True):
         if row["kind"] == KIND:
             previous = row["batch_id"]
@@ -161,10 +162,12 @@ def _books(lake: Lake, city_id: str, within_m: float) -> tuple[dict[str, Any] | 
             continue
         brought = json.loads(row["tables"]).get(_SPOT)
         if row["status"] != "held" and brought is not None and brought["version"] is not None:
-            version = max(version or 0, brought["version"])
-    if version is None:
+            landed.append(row["batch_id"])
+    if not landed:
         return None, previous, done
-    return {"spots": version, "within_m": within_m, "nearest": NEAREST, "derivation": VERSION}, previous, done
+    # Not the table's version: it counts other cities' commits too, and those come in any order.
+    spots = hashlib.sha256(" ".join(sorted(landed)).encode()).hexdigest()
+    return {"spots": spots, "within_m": within_m, "nearest": NEAREST, "derivation": VERSION}, previous, done
 
 
 def _batch(city_id: str, facts: dict[str, Any], count: int, *, previous: str | None) -> Batch:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from mtgpt.errors import LakeError, ManifestError, NotFound
+from mtgpt.errors import LakeError, ManifestError, NotFound, UsageError
 from mtgpt.lake.lake import Lake
 from mtgpt.settings import settings
 from tests.cli.feeds import MANIFEST, app, write_city
@@ -93,3 +93,20 @@ def test_a_lake_that_cannot_be_made_is_one_sentence(tmp_path: Path, home: Path) 
     result = _run("ingest", write_city(tmp_path / "feeds"))
     assert isinstance(result.exception, LakeError)
     assert "\n" not in result.exception.sentence()
+
+
+def test_two_cities_are_two_reports_under_one_roof(tmp_path: Path) -> None:
+    first = write_city(tmp_path / "feeds")
+    second = tmp_path / "feeds" / "otherville.yaml"
+    second.write_text(Path(first).read_text("utf-8").replace("smallville", "otherville"), "utf-8")
+    done = _run("ingest", first, str(second), "--json")
+    reports = json.loads(done.stdout)["cities"]
+    assert [(one["city"], len(one["batches"])) for one in reports] == [("smallville", 2), ("otherville", 2)]
+    shown = _run("ingest", first, str(second)).stdout
+    assert shown.count("what the feeds brought") == 2
+
+
+def test_sources_are_named_for_one_city_at_a_time(tmp_path: Path) -> None:
+    first = write_city(tmp_path / "feeds")
+    result = _run("ingest", first, "demo", "--source", "flows")
+    assert isinstance(result.exception, UsageError)

@@ -37,7 +37,14 @@ class Log(list["Event"]):
 
 def watch(city: City, log: Log | None = None, **more: Any) -> Watch:
     options = {"every_s": 0.2, "derive_s": 0.1} | more
-    return Watch(city.manifest(), city.lake, settings=city.settings, kinds=KINDS, note=(log or Log()).append, **options)
+    return Watch(
+        city.manifest(),
+        city.lake,
+        settings=city.settings,
+        kinds=KINDS,
+        note=(Log() if log is None else log).append,
+        **options,
+    )
 
 
 def until(true: Callable[[], Any], seconds: float = 20.0) -> None:
