@@ -92,9 +92,7 @@ def _stamps(text: str, where: str) -> pl.DataFrame:
     numbers = cut.with_columns(pl.col(name).cast(pl.Int32, strict=False).alias(f"{name}_n") for name in _USED)
     # Older files end early: their last columns were never written.
     lost = [pl.col(f"{name}_n").is_null() & (pl.col(name) != "") for name in _USED]
-    value = {
-        name: pl.when(pl.col(f"{name}_n") != _MISSING).then(pl.col(f"{name}_n").cast(pl.Float64) / 10).round(1) for name in _USED
-    }
+    value = {name: _tenths(pl.col(f"{name}_n")) for name in _USED}
     rain = pl.when(pl.col("rain_1h_n") == _TRACE).then(0.0).otherwise(value["rain_1h"])
     return numbers.select(
         ROW,
@@ -106,6 +104,10 @@ def _stamps(text: str, where: str) -> pl.DataFrame:
         rain.alias(RAIN),
         humidity=_humidity(value["temperature"], value["dew_point"]),
     )
+
+
+def _tenths(number: pl.Expr) -> pl.Expr:
+    return pl.when(number != _MISSING).then(number.cast(pl.Float64) / 10).round(1)
 
 
 def _humidity(temperature: pl.Expr, dew_point: pl.Expr) -> pl.Expr:
