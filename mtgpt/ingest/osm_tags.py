@@ -20,10 +20,10 @@ DRIVABLE = (
 )  # fmt: skip
 """Values of ``highway`` for traffic that passes through; service roads (car parks, yards) are not among them."""
 
-_NUMBER = re.compile(r"\d{1,3}(?:\.\d{1,2})?")
-_SPEED = re.compile(r"(\d{1,3}(?:\.\d{1,2})?) ?(km/h|kmh|kph|mph|knots)?", re.IGNORECASE)
+_NUMBER = re.compile(r"[0-9]{1,3}(?:\.[0-9]{1,2})?")
+_SPEED = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,2})?) ?(km/h|kmh|kph|mph|knots)?", re.IGNORECASE)
 # DE:zone30, IT:zone:20. What `BR:urban` means depends on the law of the country and the class of the road: unknown.
-_ZONE = re.compile(r"[A-Z]{2}(?:-[A-Z]{2,3})?:zone:?(\d{2,3})")
+_ZONE = re.compile(r"[A-Z]{2}(?:-[A-Z]{2,3})?:zone:?([0-9]{2,3})")
 _FASTEST_KM_H, _MOST_LANES = 250.0, 64.0
 _FACTORS: Mapping[str, float] = {"mph": MILE_M / 1000, "knots": 1.852}
 _WALK_KM_H = 7.0
