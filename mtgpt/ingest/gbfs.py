@@ -86,7 +86,8 @@ class GbfsAdapter:
         if ALERTS in feed.documents:
             yield alert_events(feed.documents[ALERTS].required("alerts"), feed.system.language)
         if ZONES in feed.documents:
-            yield zone_events(feed.documents[ZONES].data.get("geofencing_zones"), feed.system.language)
+            zones = feed.documents[ZONES]
+            yield zone_events(zones.data.get("geofencing_zones"), feed.system.language, name=zones.name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from mtgpt.errors import FeedError
 from mtgpt.ingest.events import Event, EventKind, events
 from mtgpt.ingest.gbfs_document import identifier, moment, one_text, texts
 from mtgpt.ingest.marks import TIME_UNREADABLE
@@ -20,6 +21,7 @@ PLACE_UNREADABLE = "place_unreadable"
 _KINDS: Mapping[str, EventKind] = {"system_closure": "closure", "station_closure": "closure"}
 _MOST_TIMES = 200
 _MOST_IDS = 1500
+_MOST_ZONES = 50_000
 _RULES = ("ride_allowed", "ride_start_allowed", "ride_end_allowed", "ride_through_allowed", "maximum_speed_kph")
 
 
@@ -33,15 +35,23 @@ def alert_events(alerts: Sequence[Any], language: str) -> Chunk:
     return events([one for row, given in enumerate(alerts) for one in _alert(given, row, language)])
 
 
-def zone_events(collection: Any, language: str) -> Chunk:
+def zone_events(collection: Any, language: str, *, name: str) -> Chunk:
     """``geofencing_zones``: one row per zone, with the rules that hold in it.
 
     Args:
         collection: The GeoJSON under ``geofencing_zones``.
         language: Of texts that do not say.
+        name: Of the file.
+
+    Raises:
+        FeedError: No such GeoJSON, or too many zones.
     """
     features = collection.get("features") if isinstance(collection, dict) else None
-    return events([_zone(given, row, language) for row, given in enumerate(features or [])])
+    if not isinstance(features, list) or len(features) > _MOST_ZONES:
+        raise FeedError(
+            "not a file of geofencing zones", where=name, expected=f"a FeatureCollection of at most {_MOST_ZONES} zones"
+        )
+    return events([_zone(given, row, language) for row, given in enumerate(features)])
 
 
 def _alert(given: Any, row: int, language: str) -> Iterator[Event]:

@@ -7,6 +7,7 @@ counted before anything is built.
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from mtgpt.errors import FeedError, SourceRefused
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 MOST_BYTES = 64 << 20
 _MOST_BRACKETS = 2_000_000
 _MOST_COMMAS = 8_000_000
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _CAPS = Caps(packed_bytes=MOST_BYTES, expanded_bytes=MOST_BYTES)
 
 
@@ -64,11 +66,23 @@ def parse_json(data: bytes, *, where: str) -> Any:
         )
     text = utf8(data, where=where)
     try:
-        return json.loads(text, parse_constant=_refuse)
+        document = json.loads(text, parse_constant=_refuse)
+        return _scrubbed(document) if _SURROGATE.search(data) else document
     except RecursionError:
         raise FeedError("the JSON is nested too deeply", where=where) from None
     except ValueError as error:
         raise FeedError("not JSON, or cut off", where=where, got=str(error), next_step="pull it again") from None
+
+
+def _scrubbed(value: Any) -> Any:
+    """The same document without halves of characters (half an emoji, escaped), which no table can hold."""
+    if isinstance(value, str):
+        return value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    if isinstance(value, list):
+        return [_scrubbed(one) for one in value]
+    if isinstance(value, dict):
+        return {_scrubbed(key): _scrubbed(one) for key, one in value.items()}
+    return value
 
 
 def _refuse(constant: str) -> NoReturn:

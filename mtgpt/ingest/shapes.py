@@ -38,14 +38,15 @@ def from_geojson(geometry: Any) -> Shape:
     Raises:
         ValueError: Not such a geometry, or not in degrees.
     """
-    if not isinstance(geometry, dict) or geometry.get("type") not in _DEPTH:
-        got = geometry.get("type") if isinstance(geometry, dict) else geometry
-        raise ValueError(f"no geometry of GeoJSON: {got!r}"[:200])
-    count = _count(geometry.get("coordinates"), _DEPTH[geometry["type"]])
+    kind = geometry.get("type") if isinstance(geometry, dict) else None
+    if not isinstance(kind, str) or kind not in _DEPTH:
+        raise ValueError(f"no geometry of GeoJSON: {geometry!r}"[:200])
+    coordinates = geometry.get("coordinates")
+    count = _count(coordinates, _DEPTH[kind])
     if not 0 < count <= _MOST_POINTS:
         raise ValueError(f"{count} points, expected 1 to {_MOST_POINTS}")
     try:
-        return _of(shapely.force_2d(_shape(geometry)))
+        return _of(_shape({"type": kind, "coordinates": _positions(coordinates, _DEPTH[kind])}))
     except (TypeError, IndexError, AttributeError, shapely.errors.ShapelyError) as error:
         raise ValueError(f"coordinates cannot be read: {error}"[:200]) from None
 
@@ -61,6 +62,7 @@ def from_points(points: Sequence[tuple[float, float]]) -> Shape:
     """
     if not points:
         raise ValueError("no point")
+    _check(points)
     return _of(shapely.Point(points[0]) if len(points) == 1 else shapely.MultiPoint(points))
 
 
@@ -75,6 +77,8 @@ def from_lines(lines: Sequence[Sequence[tuple[float, float]]]) -> Shape:
     """
     if not lines or min(len(line) for line in lines) < 2:
         raise ValueError("a line of fewer than two points")
+    for line in lines:
+        _check(line)
     return _of(shapely.LineString(lines[0]) if len(lines) == 1 else shapely.MultiLineString(lines))
 
 
@@ -83,6 +87,24 @@ def _count(coordinates: Any, depth: int) -> int:
     if not isinstance(coordinates, list):
         raise ValueError("coordinates are missing")  # noqa: TRY004 - callers know one kind of fault
     return 1 if depth == 0 else sum(_count(part, depth - 1) for part in coordinates)
+
+
+def _positions(coordinates: Any, depth: int) -> list[Any]:
+    """The same nesting with longitude and latitude as numbers, heights left out."""
+    if depth:
+        return [_positions(part, depth - 1) for part in coordinates]
+    numbers = coordinates[:2]
+    if len(numbers) < 2 or any(isinstance(one, bool) or not isinstance(one, int | float) for one in numbers):
+        raise ValueError(f"no position: {coordinates!r}"[:200])
+    if not all(abs(one) <= 180 for one in numbers):
+        raise ValueError("coordinates are not in degrees")
+    return [float(one) for one in numbers]
+
+
+def _check(points: Sequence[tuple[float, float]]) -> None:
+    # Before shapely sees them: it warns of what is not finite.
+    if not all(abs(lon) <= 180 and abs(lat) <= 90 for lon, lat in points):
+        raise ValueError("coordinates are not in degrees")
 
 
 def _of(geometry: Any) -> Shape:
