@@ -131,6 +131,7 @@ def build_panel(
 def _open(lake: Lake, manifest: CityManifest) -> _Tables:
     city = manifest.city
     versions = {name: version for name in _TABLES if (version := lake.version(name)) is not None}
+    _refuse_plans_alone(lake, city)
     if "observation" not in versions:
         raise PanelError("the lake holds no observations", where=city, next_step=f"ingest first: `mtgpt ingest {city}`")
 
@@ -152,6 +153,20 @@ def _open(lake: Lake, manifest: CityManifest) -> _Tables:
         versions=versions,
         batches=lake.ledger(city).height,
     )
+
+
+def _refuse_plans_alone(lake: Lake, city: str) -> None:
+    """A timetable says what should run: it is a covariate of what was measured, and no series of its own."""
+    planned, measured = (
+        lake.scan(name, city_id=city).head(1).collect().height for name in ("service_day", "observation")
+    )
+    if planned and not measured:
+        raise PanelError(
+            "the lake holds the city's timetables and nothing that was measured there",
+            where=city,
+            next_step="add a source that measures to its manifest, such as GTFS-Realtime, docks or counts, and ingest "
+            "again; the timetable then becomes a covariate",
+        )
 
 
 def _further(tables: _Tables, transfers: pl.DataFrame, calendar: Calendar) -> dict[str, Any]:
