@@ -11,8 +11,8 @@ real feed on a strange day rather than to catch everything:
 * **frozen**: one value, not zero, for six hours or longer, in a series that hardly ever repeats itself: as often as it
   does otherwise, so long a repetition has a chance of at most 1 in 10,000. Counted variables and stocks (bikes in a
   dock) may rest.
-* **swapped**: for a day, two series follow each other's usual day much better than their own, and each the other's
-  better than anyone else's.
+* **swapped**: for two days or more (or since the last one), two series follow each other's usual day as clearly as they
+  follow their own on all the other days, and each the other's better than anyone else's.
 
 Shapes: S series of one variable, H hours, D days.
 """
@@ -43,11 +43,12 @@ _FROZEN_REPEATS = 0.2
 _FROZEN_CROWD, _FROZEN_FEW = 0.1, 2
 _SELDOM = 0.01
 
-_SWAP_HOURS = 18
+_SWAP_HOURS, _SWAP_ALIVE = 18, 12
 _SWAP_DAYS = 4
-_SWAP_MISFIT = 2.5
-_SWAP_GAIN = 0.5
-_SWAP_CROWD = 0.1
+_SWAP_MISFIT, _SWAP_CROWD = 1.3, 0.25
+_SWAP_GAIN, _SWAP_VAGUE, _SWAP_APART = 0.5, 0.1, 1.0
+_SWAP_FIT, _SWAP_ONCE = 1.5, 0.8
+_SWAP_CAP, _SWAP_FLOOR = 8.0, 0.01
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,7 +152,9 @@ def scale_jumps(hours: Hours) -> tuple[list[Finding], Jump]:
     more = went_up if went_up.sum() >= went_down.sum() else went_down
     factor = np.nan
     if more.any():
-        factor = float(np.nanmedian(np.where(fresh, size, np.nan)[more] / middle[more, None]))
+        factor = float(
+            _median(np.where(fresh, size, np.nan)[more].ravel() / np.repeat(middle[more], fresh.shape[1]), axis=0)
+        )
     jump = Jump(
         series=int((with_past & fresh.any(axis=1)).sum()),
         up=int(went_up.sum()),
@@ -186,7 +189,7 @@ def frozen(hours: Hours) -> list[Finding]:
     repeats = np.bincount(row[outside & same], minlength=series)
     own = repeats / np.maximum(pairs, 1)
     usual = own[pairs >= _LEAST_PAST]
-    peers = float(np.median(usual)) if usual.size else 1.0
+    peers = float(np.sort(usual)[usual.size // 2]) if usual.size else 1.0
     chance = np.maximum(np.where(pairs >= _LEAST_PAST, own, peers), _SELDOM)
     at = row[start]
     long &= (chance[at] <= _FROZEN_REPEATS) & (chance[at] ** (length - 1) <= _FROZEN_CHANCE)
@@ -216,52 +219,79 @@ def swapped(hours: Hours) -> list[Finding]:
     series = hours.value.shape[0]
     if days.size < _SWAP_DAYS + 1 or series < _LEAST_PEERS:
         return []
-    cube = np.full((series, days.size, 24), np.nan, np.float32)
+    level = np.full((series, days.size, 24), np.nan, np.float32)
     clean = np.where(hours.fine, hours.value, np.nan)
     # Counts of a hundred and of ten thousand differ alike by day and by night.
-    cube[:, number, hours.hour % 24] = np.sign(clean) * np.log1p(np.abs(clean))
+    level[:, number, hours.hour % 24] = np.sign(clean) * np.log1p(np.abs(clean))
     new = np.logical_or.reduceat(hours.new, begins, axis=1)
-    usual = _median(cube, axis=1)
+    usual = _median(level, axis=1)
     # What the whole city does on a day (rain, a holiday) is nobody's swap.
-    shift = _median(cube - usual[:, None], axis=0)
-    level = cube - shift
-    misfit, seen = _misfit(level, usual)
-    known = np.where(seen >= _SWAP_HOURS, misfit, np.nan)
-    typical = _median(known, axis=1)
+    level -= _median(level - usual[:, None], axis=0)
+    spread = _median(np.abs(level - usual[:, None]), axis=1)
+    spread = np.maximum(spread, np.maximum(_median(spread, axis=1) / 2, _SWAP_FLOOR)[:, None])
+    own, seen = _misfit(level, usual[:, None], spread[:, None])
+    own = np.where(seen >= _SWAP_HOURS, own, np.nan)
+    typical = _median(own, axis=1)
     with np.errstate(invalid="ignore"):
-        odd = new & (known > _SWAP_MISFIT * typical[:, None])
-    odd &= (np.isfinite(known).sum(axis=1) > _SWAP_DAYS)[:, None]
-    found = []
+        odd = new & (own > _SWAP_MISFIT * typical[:, None])
+    # A day that is mostly zeros is nobody's own.
+    alive = (np.abs(usual) > 0).sum(axis=1) >= _SWAP_ALIVE
+    odd &= (alive & (np.isfinite(own).sum(axis=1) > _SWAP_DAYS))[:, None]
+    pairs: set[tuple[int, int]] = set()
     for d in np.flatnonzero(odd.any(axis=0)):
         who = np.flatnonzero(odd[:, d])
-        if not 2 <= who.size <= max(_SWAP_CROWD * series, 4):
-            continue
-        for one, two in _pairs(level[:, d], usual, who, misfit[:, d]):
-            first, last = int(days[d] * 24), int(days[d] * 24 + 23)
-            found += [Finding(series=s, reason=SWAPPED, first=first, last=last) for s in (one, two)]
+        if 2 <= who.size <= max(_SWAP_CROWD * series, 4):
+            # [who, who]: each odd series' day against each one's usual day.
+            cross, _ = _misfit(level[who, d][:, None], usual[who], spread[who])
+            pairs |= {(int(who[one]), int(who[two])) for one, two in _mutual(cross)}
+    found = []
+    for pair in sorted(pairs):
+        one, two = list(pair), list(pair[::-1])
+        cross, _ = _misfit(level[one], usual[two][:, None], spread[two][:, None])
+        turned = _turned((own[one] - cross).sum(axis=0))
+        with np.errstate(invalid="ignore"):
+            turned &= (cross <= _SWAP_FIT * typical[two][:, None]).all(axis=0)
+        for d in np.flatnonzero(turned & new[one].any(axis=0)):
+            found += [
+                Finding(series=at, reason=SWAPPED, first=int(days[d] * 24), last=int(days[d] * 24 + 23)) for at in one
+            ]
     return found
 
 
-def _pairs(today: np.ndarray, usual: np.ndarray, who: np.ndarray, own: np.ndarray) -> Iterator[tuple[int, int]]:
-    """Pairs of ``who`` that are each other's best match among all series."""
-    # [who, S]: each odd series' day against everyone's usual day.
-    cross = np.stack([_misfit(today[i][None, None], usual[:, None])[0][:, 0] for i in who])
-    cross[~np.isfinite(cross)] = np.inf
+def _mutual(cross: np.ndarray) -> Iterator[tuple[int, int]]:
+    """Pairs of which each fits the other's usual day better than anyone else's."""
+    cross = np.where(np.isfinite(cross), cross, np.inf)
+    np.fill_diagonal(cross, np.inf)
     best = cross.argmin(axis=1)
-    place = {int(series): at for at, series in enumerate(who)}
-    for at, one in enumerate(who):
-        two = int(best[at])
-        back = place.get(two)
-        if back is None or two <= one or best[back] != one:
-            continue
-        if cross[at, two] + cross[back, one] <= _SWAP_GAIN * (own[one] + own[two]):
-            yield int(one), two
+    yield from ((one, int(two)) for one, two in enumerate(best) if one < two and best[two] == one)
 
 
-def _misfit(level: np.ndarray, usual: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean distance [S, D] of days from usual days, and over how many hours."""
-    usual = usual if usual.ndim == level.ndim else usual[:, None]
-    gap = np.abs(level - usual)
+def _turned(gain: np.ndarray) -> np.ndarray:
+    """Bool [D]: days on which a pair fits each other's usual days as clearly as it fits its own on all the others.
+
+    Two series that are hard to tell apart, or without a usual day, lie near zero on many days and say nothing.
+
+    Args:
+        gain: [D] how much better the pair fits each other's usual day than its own.
+    """
+    with np.errstate(invalid="ignore"):
+        normal = gain < 0
+    usual = float(_median(np.where(normal, -gain, np.nan), axis=0))
+    if not usual >= _SWAP_APART:
+        return np.zeros(gain.size, dtype=bool)
+    known = np.isfinite(gain)
+    with np.errstate(invalid="ignore"):
+        turned = gain >= _SWAP_GAIN * usual
+        # Cables stay where they are: a day alone is chance, unless it is the last one and a clear one.
+        beside = np.r_[False, turned[:-1]] | np.r_[turned[1:], gain[-1] >= _SWAP_ONCE * usual]
+        vague = np.abs(gain) < _SWAP_GAIN * usual
+    sound = normal.sum() >= _SWAP_DAYS and vague.sum() <= _SWAP_VAGUE * known.sum()
+    return turned & beside & sound
+
+
+def _misfit(level: np.ndarray, usual: np.ndarray, spread: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean distance of days from usual days (hours last) in units of their spread, and over how many hours."""
+    gap = np.minimum(np.abs(level - usual) / spread, _SWAP_CAP)
     there = np.isfinite(gap)
     seen = there.sum(axis=-1)
     total = np.where(there, gap, 0).sum(axis=-1)
@@ -277,8 +307,8 @@ def _unlike_peers(size: np.ndarray, fresh: np.ndarray, with_past: np.ndarray, *,
     values = np.where(fresh, size, np.nan)[measured]
     ordered = np.sort(values, axis=1)
     middle = _at(ordered, (count[measured] - 1) // 2, count[measured])
-    usual = np.median(middle)
     rank = np.argsort(middle)
+    usual = middle[rank[rank.size // 2]]
     # Those above (below) the widest gap, if that is wide and few are there.
     step = middle[rank][1:] / middle[rank][:-1]
     few = max(1, measured.size // 10)
@@ -325,9 +355,9 @@ def _above_gap(ordered: np.ndarray, limit: np.ndarray) -> np.ndarray:
 
 def _lasting(odd: np.ndarray, fresh: np.ndarray) -> np.ndarray:
     """Those in runs of three or more among the new values that are not zero; all where there are fewer than three."""
-    row, column = np.nonzero(fresh)
-    if row.size == 0:
+    if not odd.any():
         return odd
+    row, column = np.nonzero(fresh)
     flag = odd[row, column]
     begins = np.r_[True, (row[1:] != row[:-1]) | (flag[1:] != flag[:-1])]
     run = np.cumsum(begins) - 1
@@ -339,9 +369,9 @@ def _lasting(odd: np.ndarray, fresh: np.ndarray) -> np.ndarray:
 
 def _spans(odd: np.ndarray, hours: Hours, reason: Reason) -> Iterator[Finding]:
     """Runs of odd cells, as hours; new zeros and gaps between them do not part them."""
-    row, column = np.nonzero((odd | (hours.new & np.isfinite(hours.value) & (hours.value != 0))) & hours.new)
-    if row.size == 0:
+    if not odd.any():
         return
+    row, column = np.nonzero((odd | (hours.new & np.isfinite(hours.value) & (hours.value != 0))) & hours.new)
     flag = odd[row, column]
     begins = np.flatnonzero(np.r_[True, (row[1:] != row[:-1]) | (flag[1:] != flag[:-1])])
     ends = np.r_[begins[1:], row.size] - 1

@@ -13,10 +13,10 @@ import numpy as np
 import polars as pl
 
 from mtgpt.lake.plausible import FROZEN, Hours, findings
-from mtgpt.lake.plausible_past import SCHEMA, SERIES, an_hour, recent
+from mtgpt.lake.plausible_past import PAST_HOURS, SCHEMA, SERIES, an_hour, recent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from mtgpt.lake.plausible import Finding, Jump
     from mtgpt.lake.plausible_past import Past
@@ -26,7 +26,9 @@ OBSERVATION = "observation"
 _CELLS = 8_000_000
 _LEAST_WINDOW = 14 * 24
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_HOUR = timedelta(hours=1)
+_HOUR, _SECOND = timedelta(hours=1), timedelta(seconds=1)
+_MOST_SPANS = 16
+_READ = ("spot_id", "variable", "time_start", "interval_s", "value")
 _FROZEN_S = 6 * 3600
 # Things that are there until somebody takes one, and prices: that they stay as they are says nothing.
 _STOCKS = frozenset({"bikes", "docks", "vehicles", "local currency"})
@@ -60,18 +62,20 @@ class Look:
         """The same rows in the same order, ``suspect`` set where their values look wrong."""
         if not self.marks.height or not observations.height:
             return observations
-        numbered = observations.select(*SERIES, "time_start").with_row_index("row")
-        near = numbered.filter(
-            pl.col("spot_id").is_in(self.marks["spot_id"].unique().implode())
-            & pl.col("time_start").is_between(self.marks["first"].min(), self.marks["last"].max())
-        )
+        # Times are compared much faster than names, and mostly say that there is nothing to be done.
+        near = observations.select(_within(self.marks.select("first", "last").iter_rows())).to_series()
+        if not near.any():
+            return observations
+        rows = pl.select(row=near.arg_true()).with_columns(observations.select(*SERIES, "time_start").filter(near))
         inside = (pl.col("time_start") >= pl.col("first")) & (pl.col("time_start") < pl.col("last"))
         # Of two reasons the first in the alphabet: a frozen value is of no scale.
-        wrong = near.join(self.marks, on=SERIES).filter(inside).group_by("row").agg(pl.col("suspect").min())
-        if not wrong.height:
-            return observations
-        reasons = numbered.select("row").join(wrong, on="row", how="left", maintain_order="left")
-        return observations.with_columns(reasons["suspect"])
+        wrong = rows.join(self.marks, on=SERIES).filter(inside).group_by("row").agg(pl.col("suspect").min())
+        for (reason,), wrong_rows in wrong.group_by("suspect"):
+            those = np.zeros(observations.height, dtype=bool)
+            those[wrong_rows["row"].to_numpy()] = True
+            said = pl.when(pl.Series(those)).then(pl.lit(reason)).otherwise(pl.col("suspect"))
+            observations = observations.with_columns(said.alias("suspect"))
+        return observations
 
 
 @dataclass(slots=True, kw_only=True)
@@ -107,22 +111,21 @@ def look(hourly: Hourly, staged: Staging, past: Past) -> Look:
     """
     if not hourly.rows:
         return Look()
-    before = past.frame()
     resting = {one.name for one in past.table.contract.variables if one.counted or one.unit in _STOCKS}
+    pasts = {str(name): rows for (name,), rows in past.frame().group_by("variable")}
     marks = [MARKS.to_frame()]
     jumps: dict[str, list[Jump]] = {}
     for fresh in _windows(pl.concat(hourly.frames)):
-        seen = []
-        for (name,), rows in fresh.group_by("variable", maintain_order=True):
+        for (name,), rows in fresh.group_by("variable"):
             variable = str(name)
-            old = before.filter(pl.col("variable") == variable)
+            old = pasts.get(variable, SCHEMA.to_frame())
             hours, ids = _grid(old, rows, may_rest=variable in resting)
             found, jump = findings(hours)
             jumps.setdefault(variable, []).append(jump)
             marks.append(_marks(found, ids, variable, staged))
-            seen.append(_unmarked(rows, marks[-1]))
-        before = recent(pl.concat([before, *seen]))
-    return Look(marks=pl.concat(marks), hold=_hold(jumps), hours=before)
+            others = old.filter(~pl.col("spot_id").is_in(ids.implode()))
+            pasts[variable] = recent(pl.concat([others, _past(hours, ids, variable, marks[-1])]))
+    return Look(marks=pl.concat(marks), hold=_hold(jumps), hours=pl.concat(pasts.values()))
 
 
 def _windows(hours: pl.DataFrame) -> Iterator[pl.DataFrame]:
@@ -130,7 +133,7 @@ def _windows(hours: pl.DataFrame) -> Iterator[pl.DataFrame]:
     first, last = hours["hour"].min(), hours["hour"].max()
     assert isinstance(first, int)
     assert isinstance(last, int)
-    series = hours.select(pl.struct(SERIES).n_unique()).item() if last - first >= _LEAST_WINDOW else 1
+    series = hours["spot_id"].n_unique() if last - first >= _LEAST_WINDOW else 1
     length = max(_LEAST_WINDOW, _CELLS // max(series, 1))
     if last - first < length:
         yield hours
@@ -146,7 +149,7 @@ def _grid(old: pl.DataFrame, fresh: pl.DataFrame, *, may_rest: bool) -> tuple[Ho
     codes = pl.Enum(ids)
     # Series that the batch does not bring are nobody's past; they are peers in nothing.
     old = old.filter(pl.col("spot_id").is_in(ids.implode()))
-    hour = np.unique(np.concatenate([old["hour"].to_numpy(), fresh["hour"].to_numpy()]))
+    hour = pl.concat([old["hour"].unique(), fresh["hour"].unique()]).unique().sort().to_numpy()
     shape = (ids.len(), hour.size)
     value = np.full(shape, np.nan, np.float32)
     new, fine = np.zeros(shape, dtype=bool), np.ones(shape, dtype=bool)
@@ -176,45 +179,64 @@ def _proven(
     stuck: list[Finding], ids: pl.Series, variable: str, staged: Staging
 ) -> Iterator[tuple[str, str, str, datetime, datetime]]:
     """Of values that were equal at every hour, those that were equal in between too."""
-    names = sorted({ids[one.series] for one in stuck})
-    wanted = pl.col("spot_id").is_in(names) & (pl.col("variable") == variable)
-    columns = ("spot_id", "time_start", "interval_s", "value")
-    low, high = (_EPOCH + hour * _HOUR for hour in (min(f.first for f in stuck) - 1, max(f.last for f in stuck) + 2))
-    pieces = [piece for piece in staged.pieces(OBSERVATION) if piece.low < high and piece.high >= low]
-    frames = [piece.lazy().filter(wanted).select(columns).collect() for piece in pieces]
-    of_spot = pl.concat(frames).sort("spot_id", "time_start").partition_by("spot_id", as_dict=True)
+    names = pl.Series(sorted({ids[one.series] for one in stuck}))
+    spans = [(_EPOCH + (one.first - 1) * _HOUR, _EPOCH + (one.last + 2) * _HOUR) for one in stuck]
+    low, high = min(first for first, _ in spans), max(last for _, last in spans)
+    wanted = pl.col("spot_id").is_in(names.implode()) & (pl.col("variable") == variable)
+    of = pl.col("spot_id").cast(pl.Enum(names)).to_physical()
+    columns = [of.alias("spot"), pl.col("time_start").dt.epoch("s").alias("time"), "interval_s", "value"]
+    rows = pl.concat(
+        piece.lazy().filter(_within(spans)).select(*_READ).collect().filter(wanted).select(columns)
+        for piece in staged.pieces(OBSERVATION)
+        if piece.low < high and piece.high >= low
+    ).sort("spot", "time")
+    spot, time, value = (rows[name].to_numpy() for name in ("spot", "time", "value"))
+    begins = np.flatnonzero(np.r_[True, (spot[1:] != spot[:-1]) | (value[1:] != value[:-1])])
+    ends = np.r_[begins[1:], spot.size] - 1
+    lasted = np.add.reduceat(rows["interval_s"].to_numpy().astype(np.int64), begins)
+    place = {name: number for number, name in enumerate(names)}
     for one in stuck:
-        rows = of_spot[(ids[one.series],)]
-        near = rows["time_start"].is_between(
-            _EPOCH + (one.first - 1) * _HOUR, _EPOCH + (one.last + 2) * _HOUR, closed="left"
-        )
-        rows = rows.filter(near)
-        # What of a run lies in the past was looked at when it came.
-        begun = max(0, int((rows["time_start"][0] - _EPOCH) / _HOUR) - one.first) * 3600
-        spans = (
-            rows.with_columns(run=pl.col("value").rle_id())
-            .filter(pl.col("value") == np.float32(one.value))
-            .group_by("run")
-            .agg(
-                first=pl.col("time_start").first(),
-                last=pl.col("time_start").last(),
-                seconds=pl.col("interval_s").sum() + pl.when(pl.col("run").first() == 0).then(begun).otherwise(0),
-            )
-            .filter(pl.col("seconds") >= _FROZEN_S)
-        )
-        for first, last in spans.select("first", "last").iter_rows():
-            yield ids[one.series], variable, FROZEN, first, last + timedelta(microseconds=1)
+        own = place[ids[one.series]]
+        # What of a run lies in the past was looked at when it came: it lasts on in the first row of the batch.
+        first = np.searchsorted(spot, own)
+        begun = np.maximum(time[first] - one.first * 3600, 0) * (begins == first)
+        there = (spot[begins] == own) & (value[begins] == np.float32(one.value))
+        there &= (time[ends] >= (one.first - 1) * 3600) & (time[begins] < (one.last + 2) * 3600)
+        for run in np.flatnonzero(there & (lasted + begun >= _FROZEN_S)):
+            since, until = int(time[begins[run]]), int(time[ends[run]])
+            yield str(names[own]), variable, FROZEN, _EPOCH + since * _SECOND, _EPOCH + (until + 1) * _SECOND
 
 
-def _unmarked(rows: pl.DataFrame, marks: pl.DataFrame) -> pl.DataFrame:
-    """The hours of a window, those that are marked as not fine."""
-    if not marks.height:
-        return rows
-    wrong = rows.with_row_index("row").join(marks, on=SERIES)
-    moment = pl.from_epoch(pl.col("hour") * 3600, "s").dt.replace_time_zone("UTC")
-    wrong = wrong.filter((moment + _HOUR > pl.col("first")) & (moment < pl.col("last")))["row"].unique()
-    flag = pl.int_range(pl.len(), dtype=pl.UInt32).is_in(wrong.implode())
-    return rows.with_columns(fine=~flag)
+def _within(spans: Iterable[tuple[datetime, datetime]]) -> pl.Expr:
+    """Whether ``time_start`` lies in one of the spans, or near one where they are many."""
+    joined: list[tuple[datetime, datetime]] = []
+    for first, last in sorted(spans):
+        if joined and (first <= joined[-1][1] or len(joined) == _MOST_SPANS):
+            joined[-1] = (joined[-1][0], max(last, joined[-1][1]))
+        else:
+            joined.append((first, last))
+    return pl.any_horizontal([pl.col("time_start").is_between(first, last) for first, last in joined])
+
+
+def _past(hours: Hours, ids: pl.Series, variable: str, marks: pl.DataFrame) -> pl.DataFrame:
+    """The last hours of a grid as rows; what is marked is not fine."""
+    late = slice(int(np.searchsorted(hours.hour, hours.hour[-1] - PAST_HOURS, side="right")), None)
+    hour, value, fine = hours.hour[late], hours.value[:, late], hours.fine[:, late].copy()
+    place = {name: number for number, name in enumerate(ids)}
+    for spot, first, last in marks.select("spot_id", "first", "last").iter_rows():
+        begin, end = ((moment - _EPOCH) / _HOUR for moment in (first, last))
+        fine[place[spot], (hour + 1 > begin) & (hour < end)] = False
+    row, column = np.nonzero(np.isfinite(value))
+    return pl.DataFrame(
+        {
+            "spot_id": ids.gather(row),
+            "variable": pl.repeat(variable, row.size, eager=True),
+            "hour": hour[column],
+            "value": value[row, column],
+            "fine": fine[row, column],
+        },
+        schema=SCHEMA,
+    )
 
 
 def _hold(jumps: Mapping[str, list[Jump]]) -> str | None:

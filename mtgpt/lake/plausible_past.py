@@ -132,7 +132,10 @@ class Past:
             there = {name for path in paths for name in pl.read_parquet_schema(path)}
             rows = pl.scan_parquet(paths, hive_partitioning=False, missing_columns="insert", extra_columns="ignore")
             fine = pl.col("suspect").is_null() if "suspect" in there else pl.lit(True)
-            return recent(an_hour(rows, count=int(own["num_records"].sum()), fine=fine).collect(engine="streaming"))
+            hours = an_hour(rows, count=int(own["num_records"].sum()), fine=fine).collect(engine="streaming")
+        return pl.concat([empty, *(recent(part) for part in hours.partition_by("variable"))]).unique(
+            [*SERIES, "hour"], keep="first", maintain_order=True
+        )
 
 
 def an_hour(rows: pl.LazyFrame, *, count: int, fine: pl.Expr | None = None) -> pl.LazyFrame:
@@ -159,6 +162,5 @@ def an_hour(rows: pl.LazyFrame, *, count: int, fine: pl.Expr | None = None) -> p
 
 
 def recent(rows: pl.DataFrame) -> pl.DataFrame:
-    """The last two weeks of each variable, the last value of each hour."""
-    newest = rows.filter(pl.col("hour") > pl.col("hour").max().over("variable") - PAST_HOURS)
-    return newest.unique([*SERIES, "hour"], keep="last", maintain_order=True)
+    """The last two weeks of one variable's rows."""
+    return rows.filter(pl.col("hour") > pl.col("hour").max() - PAST_HOURS)
