@@ -36,6 +36,8 @@ class Settings(BaseSettings):
     threads: int | None = Field(
         default=None, ge=1, description="CPU threads for training and forecasts (default: all)."
     )
+    chronos: Path | None = Field(default=None, description="Folder with weights of Chronos, to be compared with.")
+    timesfm: Path | None = Field(default=None, description="Folder with weights of TimesFM, to be compared with.")
     salt: SecretStr = Field(
         default=SecretStr("mtgpt-open-data"),
         description="Salt of trip keys. Set a secret of your own before ingesting trips that are not public.",

@@ -1,4 +1,4 @@
-"""``mtgpt evaluate``: how good a forecast is on days that nothing was trained on."""
+"""``mtgpt evaluate``: how good a forecast is on days, and in cities, that nothing was trained on."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mtgpt.cli.show import console, emit
+from mtgpt.cli.transfer import freeze, transfer
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -15,7 +16,11 @@ if TYPE_CHECKING:
     from mtgpt.eval.score import Evaluation
 
 
-def command(
+app = typer.Typer(no_args_is_help=True, help="Score models on days and in cities that they have not seen.")
+
+
+@app.command("city")
+def city_command(
     city: Annotated[str, typer.Argument(help="City with a panel.")],
     model: Annotated[Path | None, typer.Option(help="Model folder; by default the newest for the city.")] = None,
     part: Annotated[
@@ -27,7 +32,7 @@ def command(
 ) -> None:
     """Scores a model beside five baselines on unseen windows: MAE, RMSE, WAPE per variable, coverage of the 80 % band.
 
-    Example: mtgpt evaluate demo
+    Example: mtgpt evaluate city demo
     """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -64,6 +69,10 @@ def command(
         as_json=as_json,
         table=lambda: _table(result, city, folder.name),
     )
+
+
+app.command("freeze")(freeze)
+app.command("transfer")(transfer)
 
 
 def _table(result: Evaluation, city: str, model: str) -> RenderableType:

@@ -12,11 +12,11 @@ from typing import Annotated
 import typer
 from typer.core import TyperGroup
 
-from mtgpt.cli import city, contracts, evaluate, forecast, ingest, lake, panel, train, watch
+from mtgpt.cli import adapt, city, contracts, evaluate, forecast, impute, ingest, lake, panel, train, watch
 from mtgpt.cli.sentences import run_app
 from mtgpt.settings import share_cores
 
-ROAD = ("city", "contracts", "ingest", "watch", "lake", "panel", "train", "forecast", "evaluate")
+ROAD = ("city", "contracts", "ingest", "watch", "lake", "panel", "train", "adapt", "forecast", "impute", "evaluate")
 
 
 class _Road(TyperGroup):
@@ -57,8 +57,10 @@ app.command("watch")(watch.command)
 app.add_typer(lake.app, name="lake")
 app.add_typer(panel.app, name="panel")
 app.command("train")(train.command)
+app.command("adapt")(adapt.command)
 app.command("forecast")(forecast.command)
-app.command("evaluate")(evaluate.command)
+app.command("impute")(impute.command)
+app.add_typer(evaluate.app, name="evaluate")
 
 
 def run() -> None:

@@ -54,7 +54,7 @@ def command(
             settings=settings(),
             recipe_name=recipe,
             name=name,
-            changes=_changes(set_ or []),
+            changes=changes(set_ or []),
             device=device,
             progress=lambda step, steps, loss: bar.update(task, completed=step, total=steps, loss=loss, visible=True),
         )
@@ -72,22 +72,23 @@ def command(
         return
     sys.stdout.write(
         f"{trained.folder}: {trained.steps} steps in {trained.seconds:.0f} s.\n"
-        f"Next: mtgpt evaluate {cities[0]}  or  mtgpt forecast {cities[0]}\n"
+        f"Next: mtgpt evaluate city {cities[0]}  or  mtgpt forecast {cities[0]}\n"
     )
 
 
-def _changes(pairs: list[str]) -> dict[str, Any]:
+def changes(pairs: list[str]) -> dict[str, Any]:
+    """Fields of a recipe from FIELD=VALUE pairs; values are JSON where they can be."""
     import json
 
     from mtgpt.errors import UsageError
 
-    changes: dict[str, Any] = {}
+    found: dict[str, Any] = {}
     for pair in pairs:
         field, separator, value = pair.partition("=")
         if not separator:
             raise UsageError("not a change", where="--set", got=pair, expected="FIELD=VALUE, e.g. steps=2000")
         try:
-            changes[field.strip()] = json.loads(value)
+            found[field.strip()] = json.loads(value)
         except ValueError:
-            changes[field.strip()] = value
-    return changes
+            found[field.strip()] = value
+    return found

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from mtgpt.eval.scaling import SeriesScale
 from mtgpt.tokens.history import operators
+from mtgpt.train.scaling import SeriesScale
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -93,7 +93,7 @@ class ScoreSum:
         names = ["count", "unanswered", "error", "absolute", "squared", "truth"]
         names += [] if scale is None else ["scaled", "scaled_count"]
         names += [] if mape_threshold is None else ["relative", "relative_count"]
-        names += [f"pinball_{position}" for position in range(len(self.levels or ()))]
+        names += [f"{what}_{i}" for i in range(len(self.levels or ())) for what in ("pinball", "below")]
         names += [f"{what}_{_percent(coverage)}" for coverage, _, _ in self.bands for what in ("coverage", "width")]
         self.sums = {name: np.zeros(self.shape) for name in names}
 
@@ -152,6 +152,7 @@ class ScoreSum:
         for position, level in enumerate(self.levels or ()):
             gap = y - np.where(counted, quantiles[..., position], 0)
             self._sum(f"pinball_{position}", np.maximum(level * gap, (level - 1) * gap))
+            self._sum(f"below_{position}", counted & (gap <= 0))
         for coverage, low, high in self.bands:
             lower, upper = quantiles[..., low], quantiles[..., high]
             self._sum(f"coverage_{_percent(coverage)}", counted & (lower <= truth) & (truth <= upper))

@@ -75,7 +75,7 @@ def write_report(
     main = el("main", [el("section", el("h2", title), body, id=anchor) for anchor, title, body in sections])
     links = [el("a", anchor.capitalize(), href=f"#{anchor}") for anchor, _, _ in sections]
     contents = el("nav", links, aria_label="Contents")
-    _write(path, _page(manifest.name, [_heading(manifest, panel, scores, contents), main, _footer(manifest, shown)]))
+    write_page(path, page(manifest.name, [_heading(manifest, panel, scores, contents), main, _footer(manifest, shown)]))
     return path
 
 
@@ -161,7 +161,8 @@ def _footer(manifest: CityManifest, forecasts: Sequence[Forecast]) -> Html:
     return el("footer", el("p", " · ".join(parts)))
 
 
-def _page(title: str, body: list[Html]) -> str:
+def page(title: str, body: list[Html]) -> str:
+    """A whole page with the reports' style sheet in it, and a policy that lets it load and run nothing."""
     style = Path(__file__).with_name("report.css").read_text(encoding="utf-8")
     policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
     head = el(
@@ -176,7 +177,8 @@ def _page(title: str, body: list[Html]) -> str:
     return f"<!doctype html>\n{el('html', head, el('body', join(*body)), lang='en')}\n"
 
 
-def _write(path: Path, text: str) -> None:
+def write_page(path: Path, text: str) -> None:
+    """Writes a page whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     part = Path(name)

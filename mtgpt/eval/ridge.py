@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mtgpt.eval.baselines import SeasonalNaive, carried_forward
-from mtgpt.eval.scaling import SeriesScale
+from mtgpt.train.scaling import SeriesScale
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

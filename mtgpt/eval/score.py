@@ -126,12 +126,14 @@ def evaluate(
         for name, rival in named.items():
             sums[name].add(truth, point=rival(some))
         if forecaster is not None:
-            sums[OURS].add(truth, quantiles=_coherent(forecaster, some, method))
+            sums[OURS].add(truth, quantiles=coherent(forecaster, some, method))
         if progress is not None:
             progress(min(at + size, len(cuts)), len(cuts))
     return Evaluation(sums=sums, part=part, windows=len(cuts), series=panel.series)
 
 
-def _coherent(forecaster: Forecaster, cuts: NDArray[np.integer], method: Method) -> NDArray[np.floating]:
+def coherent(forecaster: Forecaster, cuts: NDArray[np.integer], method: Method) -> NDArray[np.floating]:
     """[B, S, P, Q]: what :meth:`Forecaster.forecast` answers, for many cuts."""
-    return np.stack([forecaster.finish(one, method) for one in forecaster.quantiles(cuts)])
+    return np.stack(
+        [forecaster.finish(one, method, int(cut)) for cut, one in zip(cuts, forecaster.quantiles(cuts), strict=True)]
+    )

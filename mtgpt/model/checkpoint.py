@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from transformers.utils import logging as hf_logging
 
 from mtgpt.errors import ModelError, NotFound
+from mtgpt.model.low_rank import ADAPTER, read_facts
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -89,28 +90,63 @@ def model_sha256(folder: Path) -> str:
 
 
 def find_model(settings: Settings, city: str) -> Path:
-    """The model to use for a city: its own newest, else the newest that was trained on several cities.
+    """The model to use for a city: its own newest, adapted or trained, else the newest trained on several cities.
 
     Raises:
         NotFound: There is none.
     """
-    candidates = [p.parent for p in settings.models.glob(f"*/{WEIGHTS}")] if settings.models.is_dir() else []
-    seen = {folder: _exposed(folder) for folder in candidates}
-    own = [f for f in candidates if city in seen[f]] or [f for f in candidates if len(seen[f]) > 1]
+    seen = _models(settings)
+    own = [f for f in seen if city in seen[f]] or [f for f in seen if len(seen[f]) > 1]
     if not own:
         raise NotFound(
             "no model for this city yet",
             where=settings.models,
-            expected=", ".join(sorted(f.name for f in candidates)) or None,
+            expected=", ".join(sorted(f.name for f in seen)) or None,
             next_step=f"train one: mtgpt train {city} --recipe single_city",
         )
-    return max(own, key=lambda f: (f / WEIGHTS).stat().st_mtime)
+    return max(own, key=_made)
+
+
+def find_base(settings: Settings) -> Path:
+    """The newest model that was trained on several cities: what a city can be adapted from.
+
+    Raises:
+        NotFound: There is none.
+    """
+    found = [folder for folder, cities in _models(settings).items() if len(cities) > 1]
+    if not found:
+        raise NotFound(
+            "no model was trained on several cities yet",
+            where=settings.models,
+            next_step="train one: mtgpt train CITY CITY … --recipe joint, or name one with --model",
+        )
+    return max(found, key=_made)
+
+
+def _models(settings: Settings) -> dict[Path, set[str]]:
+    """Every model and adapter, with the cities that it knows as its own."""
+    if not settings.models.is_dir():
+        return {}
+    trained = {p.parent: _exposed(p.parent) for p in settings.models.glob(f"*/{WEIGHTS}")}
+    adapted = {p.parent: _adapted_to(p.parent) for p in settings.models.glob(f"*/{ADAPTER}")}
+    return {**adapted, **trained}
+
+
+def _made(folder: Path) -> float:
+    return max(p.stat().st_mtime for name in (WEIGHTS, ADAPTER) if (p := folder / name).is_file())
 
 
 def _exposed(folder: Path) -> set[str]:
     try:
         return {e["city"] for e in json.loads((folder / TRAINING).read_text())["exposures"]}
     except (OSError, ValueError, KeyError, TypeError):
+        return set()
+
+
+def _adapted_to(folder: Path) -> set[str]:
+    try:
+        return {str(read_facts(folder)["city"])}
+    except (ModelError, KeyError):
         return set()
 
 
@@ -185,6 +221,8 @@ def load_training_state(
         for name, parameter in model.named_parameters():
             parameter.copy_(tensors[f"model.{name}"])
             average[name].copy_(tensors[f"average.{name}"])
+            if not parameter.requires_grad:
+                continue
             for key in ("exp_avg", "exp_avg_sq", "step"):
                 value = tensors[f"optimiser.{key}.{name}"]
                 optimiser.state[parameter][key] = value.to(parameter.device) if key != "step" else value

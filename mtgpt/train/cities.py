@@ -48,11 +48,21 @@ def train_cities(
         raise UsageError("no city to train on", expected="at least one city with a panel")
     config = recipe(recipe_name, **(changes or {}))
     label = name or f"{'-'.join(cities) if len(cities) < 4 else f'{len(cities)}-cities'}-{recipe_name}"
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,100}", label):
-        raise UsageError(
-            "a run's name is a plain folder name", where="--name", got=label, expected="letters, digits, . _ -"
-        )
+    run_name(label)
     if settings.threads:
         torch.set_num_threads(settings.threads)
     panels = [latest_panel(settings, city) for city in cities]
     return train(config, panels, settings.models / label, device=device, progress=progress)
+
+
+def run_name(label: str) -> str:
+    """The label, if it can name a run's folder.
+
+    Raises:
+        UsageError: It cannot.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,100}", label):
+        raise UsageError(
+            "a run's name is a plain folder name", where="--name", got=label, expected="letters, digits, . _ -"
+        )
+    return label

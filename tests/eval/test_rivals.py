@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from mtgpt.eval.baselines import baselines
 from mtgpt.eval.graph_wavenet import train_graph_wavenet
 from mtgpt.eval.ridge import fit_ridge
-from mtgpt.eval.scaling import SeriesScale
 from mtgpt.train.data import split
+from mtgpt.train.scaling import SeriesScale
 from tests.synthetic import small_panel
 
 PATCH = 12

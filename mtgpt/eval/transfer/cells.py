@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mtgpt.eval.transfer.plan import Plan
+    from mtgpt.eval.transfer.tally import Tally
 
 OURS = "MT-GPT"
 ALONE = "MT-GPT, target only"
@@ -126,14 +127,15 @@ class Results:
         """Whether the cell is done. The facts are written last."""
         return self._facts(cell).is_file()
 
-    def put(self, cell: Cell, sums: pl.DataFrame | None, facts: dict[str, Any]) -> None:
-        """Keeps a cell; ``sums`` is None where it could not be measured, and the facts say why."""
+    def put(self, cell: Cell, tally: Tally | None, facts: dict[str, Any]) -> None:
+        """Keeps a cell; ``tally`` is None where it could not be measured, and the facts say why."""
         folder = self.folder / "cells"
         folder.mkdir(parents=True, exist_ok=True)
-        if sums is not None:
-            aside = self._sums(cell).with_suffix(".part")
-            sums.write_parquet(aside)
-            _settle(aside, self._sums(cell))
+        if tally is not None:
+            for frame, path in ((tally.spots, self._spots(cell)), (tally.sums, self._sums(cell))):
+                aside = path.with_suffix(".part")
+                frame.write_parquet(aside)
+                _settle(aside, path)
         aside = self._facts(cell).with_suffix(".part")
         aside.write_text(json.dumps({**cell.facts(), **facts}, indent=1, sort_keys=True), "utf-8")
         _settle(aside, self._facts(cell))
@@ -146,6 +148,14 @@ class Results:
         """The cell's sums by day; None where it could not be measured."""
         path = self._sums(cell)
         return pl.read_parquet(path) if path.is_file() else None
+
+    def spots(self, cell: Cell) -> pl.DataFrame | None:
+        """The cell's errors by place; None where it could not be measured."""
+        path = self._spots(cell)
+        return pl.read_parquet(path) if path.is_file() else None
+
+    def _spots(self, cell: Cell) -> Path:
+        return self.folder / "cells" / f"{cell.name}.spots.parquet"
 
     def _sums(self, cell: Cell) -> Path:
         return self.folder / "cells" / f"{cell.name}.parquet"

@@ -38,15 +38,14 @@ def exposures(model: Path) -> tuple[Exposure, ...]:
     """
     try:
         card = json.loads((model / TRAINING).read_text("utf-8"))
-        until = card.get("bands_calibrated_until") or []
         return tuple(
             Exposure(
                 city=str(one["city"]),
                 panel_id=str(one["panel_id"]),
                 start=str(one["from"]),
-                end=max(str(one["until"]), str(until[i]) if i < len(until) else ""),
+                end=max(str(one["until"]), str(one.get("bands_until") or "")),
             )
-            for i, one in enumerate(card["exposures"])
+            for one in card["exposures"]
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(

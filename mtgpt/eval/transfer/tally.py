@@ -6,6 +6,7 @@ Shapes: B windows, S series, P steps ahead, Q levels, D days.
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -26,6 +27,21 @@ KEYS = ("day", "level", "variable", "step")
 _VALUES_AT_ONCE = 4_000_000
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tally:
+    """What is kept of a competitor's answers.
+
+    Attributes:
+        sums: By :data:`KEYS`, ``step`` from 1.
+        spots: By series of level spot: spot_id, variable, lon, lat, absolute, count; for maps of error.
+        seconds: That the competitor took.
+    """
+
+    sums: pl.DataFrame
+    spots: pl.DataFrame
+    seconds: float
+
+
 class Answer(Protocol):
     """A competitor: what it says of the next P steps at many cuts."""
 
@@ -36,7 +52,7 @@ class Answer(Protocol):
 
 def tally(
     panel: Panel, answer: Answer, cuts: NDArray[np.int64], *, patch: int, levels: Sequence[float] | None = None
-) -> tuple[pl.DataFrame, float]:
+) -> Tally:
     """Scores an answer at the cuts.
 
     Args:
@@ -47,7 +63,7 @@ def tally(
         levels: Q levels where it answers with quantiles.
 
     Returns:
-        Sums by :data:`KEYS` (``step`` from 1), and the seconds that the competitor took.
+        Sums over days and places; see :class:`Tally`.
     """
     values = np.asarray(panel.values, np.float32)
     scale = seasonal_scale(values[: split(panel.n_step, patch=patch).train[1] + patch], panel.calendar.slots_per_day)
@@ -59,6 +75,7 @@ def tally(
     )
     at_once = max(1, _VALUES_AT_ONCE // (panel.n_series * patch * len(levels or (0,))))
     rows, seconds = [], 0.0
+    absolute, count = np.zeros(panel.n_series), np.zeros(panel.n_series)
     for day, some in day_blocks(panel, cuts):
         sums = ScoreSum(panel.n_series, patch, levels=levels, scale=scale)
         for part in np.array_split(some, -(-len(some) // at_once)):
@@ -67,6 +84,8 @@ def tally(
             seconds += time.perf_counter() - began
             truth = values[part[:, None] + np.arange(1, patch + 1)].transpose(0, 2, 1)
             sums.add(truth, **({"point": said} if levels is None else {"quantiles": said}))
+        absolute += sums.sums["absolute"].sum(axis=1)
+        count += sums.sums["count"].sum(axis=1)
         for group in groups:
             columns = {name: total[group["row"]].sum(axis=0) for name, total in sums.sums.items()}
             rows.append(
@@ -78,7 +97,10 @@ def tally(
                     *columns,
                 )
             )
-    return pl.concat(rows), seconds
+    spots = panel.series.select("spot_id", "variable", "lon", "lat", "level").with_columns(
+        absolute=absolute, count=count
+    )
+    return Tally(sums=pl.concat(rows), spots=spots.filter(level="spot").drop("level"), seconds=seconds)
 
 
 def score_of(sums: pl.DataFrame, levels: Sequence[float] | None = None) -> dict[str, float | None]:
@@ -96,6 +118,12 @@ def score_of(sums: pl.DataFrame, levels: Sequence[float] | None = None) -> dict[
     for name in scored.sums:
         scored.sums[name] = per_step[name].to_numpy()[None]
     return dict(scored.score().averaged)
+
+
+def reliability(sums: pl.DataFrame, levels: Sequence[float]) -> list[tuple[float, float]]:
+    """For each quantile level, the share of truths at or below that quantile: equal where it is calibrated."""
+    total = float(sums["count"].sum())
+    return [(level, float(sums[f"below_{i}"].sum()) / total) for i, level in enumerate(levels) if total]
 
 
 def daily_mae(sums: pl.DataFrame) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
