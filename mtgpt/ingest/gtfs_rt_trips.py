@@ -114,13 +114,13 @@ class TripRows:
         }
         for number, name in ((2, "arrival"), (3, "departure")):
             columns |= _event(data, stop.only(number, TEXT), count, name)
-        frame = pl.DataFrame(columns)
-        return frame.with_columns(pl.col("stop_id", "assigned").cast(pl.String, strict=False)).with_columns(
-            (
-                (pl.col("stop_id").is_null() & pl.lit(frame["stop_id"].is_not_null()))
-                | (pl.col("assigned").is_null() & pl.lit(frame["assigned"].is_not_null()))
-            ).alias("unreadable"),
-            pl.col("stop_id", "assigned").replace("", None),
+        unreadable = pl.repeat(value=False, n=count, eager=True)
+        for name in ("stop_id", "assigned"):
+            read = _utf8(columns[name])
+            unreadable |= read.is_null() & columns[name].is_not_null()
+            columns[name] = read
+        return pl.DataFrame(columns).with_columns(
+            unreadable.alias("unreadable"), pl.col("stop_id", "assigned").replace("", None)
         )
 
 
@@ -167,6 +167,21 @@ def _known(found: Fields, values: tuple[int, ...]) -> Fields:
     # A number that an enumeration does not have leaves the field as it was.
     kept = np.isin(found.value.view(np.int64).astype(np.int32), values)
     return Fields(owner=found.owner[kept], key=found.key[kept], value=found.value[kept], size=found.size[kept])
+
+
+def _utf8(found: pl.Series) -> pl.Series:
+    """Bytes as text; null where they are none."""
+    try:
+        return found.cast(pl.String)
+    except pl.exceptions.ComputeError:
+        return pl.Series([_text_or_none(one) for one in found], dtype=pl.String)
+
+
+def _text_or_none(data: bytes | None) -> str | None:
+    try:
+        return None if data is None else data.decode()
+    except UnicodeDecodeError:
+        return None
 
 
 def _nullable(values: np.ndarray, there: np.ndarray) -> pl.Series:
