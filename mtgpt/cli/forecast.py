@@ -27,6 +27,7 @@ _SECONDS = {"s": 1, "min": 60, "m": 60, "h": 3600, "d": 86_400}
 # Beyond two weeks a forecast patch by patch is the seasonal expectation, at the price of many passes.
 _MOST_DAYS = 14
 _MOST_YEARS = 200
+VIRTUAL = "virtual"
 
 
 def command(
@@ -43,6 +44,10 @@ def command(
     ] = None,
     variable: Annotated[str | None, typer.Option(help="Only this variable, e.g. speed.")] = None,
     corridor: Annotated[int | None, typer.Option(help="Only this corridor and its spots.")] = None,
+    place: Annotated[
+        str | None,
+        typer.Option(metavar="LON,LAT", help="A place without a sensor, in degrees: what one would measure there."),
+    ] = None,
     model: Annotated[Path | None, typer.Option(help="Model folder; by default the newest for the city.")] = None,
     method: Annotated[
         Literal["wls", "bottom_up", "none"],
@@ -65,6 +70,9 @@ def command(
     shown = _form(form, as_json=as_json, as_map=as_map, out=out)
     here = settings()
     panel = latest_panel(here, city)
+    if place is not None:
+        panel = with_place(panel, place, variable, spot=spot, level=level)
+        spot, level, variable = [VIRTUAL], None, None
     # Everything a person may have mistyped is found before the model is loaded.
     rows = choose(panel.series, level=level, spot=spot, variable=variable, corridor=corridor, where=city)
     moment = moment_of(at, panel)
@@ -73,6 +81,25 @@ def command(
     with nullcontext() if shown == "json" else show.progress(f"forecast {city}"):
         forecast = _forecast(panel, folder, moment, steps, method, here.threads).take(rows)
     _show(forecast, shown, out, as_map=as_map)
+
+
+def with_place(panel: Panel, text: str, variable: str | None, *, spot: list[str] | None, level: str | None) -> Panel:
+    """Reads ``--place`` and puts a virtual sensor there.
+
+    Raises:
+        UsageError: Not a place, one outside the city, or a spot or scale named beside it.
+    """
+    from mtgpt.panel.virtual import with_virtual_spot
+
+    if spot or level:
+        raise UsageError("a place is a spot of its own", where="--place", next_step="leave --spot and --level out")
+    try:
+        lon, lat = (float(part) for part in text.split(","))
+    except ValueError as error:
+        raise UsageError(
+            "not a place", where="--place", got=text, expected="degrees east, degrees north: -118.25,34.05"
+        ) from error
+    return with_virtual_spot(panel, lon=lon, lat=lat, variable=variable, spot_id=VIRTUAL)
 
 
 def moment_of(text: str, panel: Panel) -> np.datetime64 | None:

@@ -16,8 +16,17 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from mtgpt.tokens.dense import Scale, Window
+    from mtgpt.tokens.gaps import Gaps
 
 _NAMES = ("features", "calendar", "anchors", "log_error", "spread")
+
+
+def gap_inputs(patches: Sequence[Gaps]) -> dict[str, Tensor]:
+    """The keyword arguments that ask for filling, from K context patches, oldest first."""
+    return {
+        f"gap_{name}": torch.from_numpy(np.stack([getattr(g, name) for g in patches], 1))
+        for name in ("anchors", "log_error", "spread")
+    }
 
 
 def network_inputs(views: Sequence[Window], kinds: NDArray[np.int64]) -> tuple[dict[str, Tensor], list[Scale]]:

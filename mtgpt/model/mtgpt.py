@@ -17,18 +17,22 @@ from mtgpt.errors import ModelError, PanelError
 from mtgpt.model.checkpoint import WEIGHTS, model_sha256, refuse_other_sizes
 from mtgpt.model.config import MTGPTConfig
 from mtgpt.model.forecast import Forecast
-from mtgpt.model.inputs import network_inputs
+from mtgpt.model.impute import Imputation, impute
+from mtgpt.model.inputs import gap_inputs, network_inputs
+from mtgpt.model.low_rank import ADAPTER, apply_adapter, read_facts
 from mtgpt.model.network import PatchNetwork
 from mtgpt.model.reconcile import Method, reconcile
 from mtgpt.tokens.dense import CALENDAR_COUNT, Scale, Window, decode, feature_count, window
+from mtgpt.tokens.gaps import Bridges, Gaps, gaps
 from mtgpt.tokens.history import History, make_history
+from mtgpt.tokens.presence import presence_ahead
 from mtgpt.tokens.roll import Roll
-from mtgpt.tokens.sequence import owners, sequences
+from mtgpt.tokens.sequence import back_to_front, owners, sequences
 from mtgpt.tokens.vocabulary import kind_ids
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -69,6 +73,8 @@ class MTGPT(PatchNetwork):
             ModelError: No model there, unreadable, or a field that the weights fix.
         """
         path = Path(folder)
+        if (path / ADAPTER).is_file() and not (path / WEIGHTS).is_file():
+            return cls._adapted(path, changes)
         if not (path / WEIGHTS).is_file():
             raise ModelError(
                 "there is no model", where=path, expected=WEIGHTS, next_step="train one: mtgpt train --help"
@@ -96,6 +102,14 @@ class MTGPT(PatchNetwork):
         finally:
             if bars:
                 hf_logging.enable_progress_bar()
+        return model.eval()
+
+    @classmethod
+    def _adapted(cls, path: Path, changes: dict[str, Any]) -> MTGPT:
+        # The base may have moved together with the adapter, so its place is kept relative to it.
+        model = cls.from_pretrained(path / str(read_facts(path).get("base_path", "")), **changes)
+        apply_adapter(model, path, base_sha256=model.fingerprint())
+        model.config.name_or_path = str(path)
         return model.eval()
 
     def fingerprint(self) -> str:
@@ -132,6 +146,23 @@ class MTGPT(PatchNetwork):
         """
         return Forecaster(self, panel).forecast(at, horizon, method=method)
 
+    def impute(
+        self, panel: Panel, start: np.datetime64 | str | None = None, stop: np.datetime64 | str | None = None
+    ) -> Imputation:
+        """Fills what the spots of a panel did not measure, whole silent spots included.
+
+        Args:
+            panel: Of any city; the model need not have seen it.
+            start: First moment to fill (UTC); None for the beginning.
+            stop: End of the last step to fill; None for the end of the panel.
+
+        Raises:
+            PanelError: The panel ends before its second day.
+        """
+        first = 0 if start is None else int(np.searchsorted(panel.time, _moment(start)))
+        last = panel.n_step if stop is None else panel.steps_until(_moment(stop))
+        return impute(Forecaster(self, panel), start=first, stop=last)
+
 
 class Forecaster:
     """A model and a panel made ready for each other."""
@@ -140,7 +171,7 @@ class Forecaster:
         self.model = model.eval()
         self.panel = panel
         self.history: History = make_history(panel, patch=model.config.patch)
-        self.parts = sequences(panel)
+        self.parts = sequences(panel, echo=model.config.echo_aggregates)
         self.owner = owners(self.parts, panel.n_series)
         self.kinds = kind_ids(panel.series)
         self._sha = model.fingerprint()
@@ -158,7 +189,7 @@ class Forecaster:
         if horizon < 1:
             raise PanelError("a horizon has at least one step", where="horizon", got=horizon, expected="≥ 1")
         panel, patch = self.panel, self.model.config.patch
-        quantiles = self.finish(self._roll(cut, horizon), method).astype(np.float32)
+        quantiles = self.finish(self._roll(cut, horizon), method, cut).astype(np.float32)
         time, _ = panel.calendar.extend(max(0, cut + 1 + horizon - panel.n_step))
         first = max(0, cut + 1 - HISTORY_PATCHES * patch)
         ahead = np.asarray(panel.values[cut + 1 : cut + 1 + horizon], np.float32).T
@@ -180,30 +211,73 @@ class Forecaster:
             history_time=np.asarray(panel.time[first : cut + 1]),
             history=np.asarray(panel.values[first : cut + 1], np.float32).T,
             observed=observed,
-            provenance=self._provenance(first, cut, method),
+            provenance=self.provenance(first, cut, reconciliation=method),
         )
 
     def quantiles(self, cuts: NDArray[np.integer]) -> NDArray[np.float64]:
         """Quantiles of the next patch at many cuts, [B, S, P, Q] in physical units, neither reconciled nor bounded."""
-        out = np.empty(
-            (len(cuts), self.panel.n_series, self.model.config.patch, len(self.model.config.quantile_levels))
-        )
         back = self.model.config.context_patches - 1
+        return self._read(
+            lambda part: [window(self.history, cuts - self.history.patch * k, part) for k in range(back, -1, -1)],
+            len(cuts),
+        )
+
+    def fills(self, cuts: NDArray[np.integer], over: Bridges) -> NDArray[np.float64]:
+        """Quantiles of the patches that end at many cuts, [B, S, P, Q] in physical units; for what was not measured.
+
+        Args:
+            cuts: [B] at least ``history.first_cut()``.
+            over: From :func:`mtgpt.tokens.gaps.bridge` of this history.
+        """
+        patch = self.model.config.patch
+        ends = [cuts - patch * k for k in range(self.model.config.context_patches - 1, -1, -1)]
+        both = self._read(
+            lambda part: [window(self.history, at, part) for at in ends],
+            len(cuts),
+            lambda part, states: [gaps(self.history, over, at, part, s) for at, s in zip(ends, states, strict=True)],
+        )
+        return both[:, :, :patch]
+
+    def _read(
+        self,
+        views: Callable[[NDArray[np.int64]], list[Window]],
+        count: int,
+        holes: Callable[[NDArray[np.int64], list[Scale]], list[Gaps]] | None = None,
+    ) -> NDArray[np.float64]:
+        """[B, S, P, Q] in physical units, every series from the sequence that answers for it.
+
+        Args:
+            views: The K context windows of the series given.
+            count: B.
+            holes: What is to be filled in these windows, given the states that decode them; the answer is then
+                [B, S, 2 P, Q], the windows' own last patch first.
+        """
+        config = self.model.config
+        steps = config.patch * (1 if holes is None else 2)
+        out = np.empty((count, self.panel.n_series, steps, len(config.quantile_levels)))
         for i, part in enumerate(self.parts):
             mine = self.owner[part] == i
-            views = [window(self.history, cuts - self.history.patch * k, part) for k in range(back, -1, -1)]
-            normal, state = self._run(views, part)
+            normal, state = self._run(views(part), part, holes)
+            if config.readings > 1:
+                order = back_to_front(part, self.panel.n_spot)
+                again, _ = self._run(views(part[order]), part[order], holes)
+                normal[:, order] = (normal[:, order] + again) / 2
+            # Of an aggregate that is said twice the second answer stays.
             out[:, part[mine]] = decode(normal, state)[:, mine]
         return out
 
-    def finish(self, quantiles: NDArray[np.float64], method: Method) -> NDArray[np.float64]:
-        """Makes [S, H, Q] coherent across levels and keeps each variable above its least possible value."""
+    def finish(self, quantiles: NDArray[np.float64], method: Method, cut: int) -> NDArray[np.float64]:
+        """Makes [S, H, Q] of one cut coherent across levels and keeps each variable above its least possible value."""
+        presence, spots = self.history.presence, self.panel.n_spot
         return reconcile(
             quantiles,
             self.model.config.quantile_levels,
             self.panel.aggregation,
             method=method,
             minimum=self.least,
+            presence=None
+            if presence is None
+            else presence_ahead(presence, self.panel.calendar, cut, quantiles.shape[1])[:spots],
         )
 
     def _roll(self, cut: int, horizon: int) -> NDArray[np.float64]:
@@ -222,24 +296,27 @@ class Forecaster:
                 medians = (patches[-1][..., middle] - view.location[0][:, None]) / view.scale[0][:, None]
                 past = [*past, view][-(self.model.config.context_patches - 1) :] if past else []
                 view = roll.advance(view, medians[None].astype(np.float32), done)
-                physical = np.empty_like(patches[0])
-                for i, part in enumerate(self.parts):
-                    mine = self.owner[part] == i
-                    normal, state = self._run([_take(v, part) for v in [*past, view]], part)
-                    physical[part[mine]] = decode(normal, state)[0][mine]
+                now = [*past, view]
+                physical = self._read(lambda part, now=now: [_take(v, part) for v in now], 1)[0]
                 centre = physical[..., middle : middle + 1]
                 offset = physical - centre
                 # What was uncertain at the end of one patch stays so in the next.
                 patches.append(centre + np.sign(offset) * np.hypot(offset, carry))
         out = np.concatenate(patches, 1)[:, :horizon]
-        alive = self.history.states.days_seen[self.history.calendar.day[cut]] > 0
-        out[~alive] = np.nan
+        out[~self.history.alive[self.history.calendar.day[cut]]] = np.nan
         return out
 
     @torch.inference_mode()
-    def _run(self, views: list[Window], part: NDArray[np.int64]) -> tuple[NDArray[np.float32], Scale]:
-        """[B, N, P, Q] normalised, of the last of K context patches, and its decoding state."""
+    def _run(
+        self,
+        views: list[Window],
+        part: NDArray[np.int64],
+        holes: Callable[[NDArray[np.int64], list[Scale]], list[Gaps]] | None,
+    ) -> tuple[NDArray[np.float32], Scale]:
+        """[B, N, P, Q] normalised, of the last of K context patches, and its decoding state; see :meth:`_read`."""
         inputs, states = network_inputs(views, self.kinds[part])
+        if holes is not None:
+            inputs |= gap_inputs(holes(part, states))
         quantiles = self.model(**{name: tensor.to(self.model.device) for name, tensor in inputs.items()})
         return quantiles[:, -1].float().cpu().numpy(), states[-1]
 
@@ -259,7 +336,14 @@ class Forecaster:
             )
         return cut
 
-    def _provenance(self, first: int, cut: int, method: str) -> dict[str, Any]:
+    def provenance(self, first: int, cut: int, **more: Any) -> dict[str, Any]:
+        """Where numbers come from.
+
+        Args:
+            first: Step from which on values were read as context.
+            cut: Last step that was read.
+            more: What else there is to say.
+        """
         meta = self.panel.meta
         return {
             "city": meta.city,
@@ -272,7 +356,7 @@ class Forecaster:
             "context": [f"{self.panel.time[max(first, cut + 1 - self.history.patch)]}Z"],
             "model": Path(self.model.config.name_or_path or "in-memory").name,
             "model_sha256": self._sha,
-            "reconciliation": method,
+            **more,
             "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
         }
 
@@ -283,6 +367,6 @@ def _moment(at: np.datetime64 | str) -> np.datetime64:
 
 def _take(view: Window, index: Sequence[int] | NDArray[np.int64]) -> Window:
     """The same window for some of its series."""
-    shared = {"calendar", "weather"}
+    shared = {"calendar", "covariates"}
     parts = {n: getattr(view, n) for n in view.__slots__}
     return Window(**{n: x if n in shared else x[:, index] if n == "error" else x[..., index] for n, x in parts.items()})

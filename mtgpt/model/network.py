@@ -7,6 +7,7 @@ Notable:
 * every token forecasts its *next* patch as quantiles;
 * the forecast is a gated mix of three anchors (last value and two seasonal expectations) that starts from how wrong
   each has recently been, plus a residual in units of the usual spread: right on a mode never seen, before any training;
+* a second head fills the gaps of a token's own patch in the same way;
 * no attention mask is ever passed: padding stands at the end, where causality alone hides it.
 
 Shape legend: B sequences, K context patches, N series, L = K·N tokens, F features, C calendar features, P steps a
@@ -23,13 +24,13 @@ from transformers import PreTrainedModel
 from transformers.models.qwen3.modeling_qwen3 import Qwen3DecoderLayer, Qwen3RMSNorm, Qwen3RotaryEmbedding
 
 from mtgpt.model.config import MTGPTConfig
+from mtgpt.tokens.covariates import ROOM as COVARIATES
+from mtgpt.tokens.gaps import GAP_ANCHORS
 from mtgpt.tokens.seasonal import ANCHORS
-from mtgpt.tokens.vocabulary import LEVELS, MODES, VARIABLES
+from mtgpt.tokens.vocabulary import ROOM
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-_SPARE = 32  # room for modes and variables appended later
 
 
 class PatchNetwork(PreTrainedModel):
@@ -49,23 +50,25 @@ class PatchNetwork(PreTrainedModel):
         # Each is created once, in the order of the forward pass.
         self.spot_encoder = nn.Sequential(nn.Linear(config.feature_count, 2 * d), nn.SiLU(), nn.Linear(2 * d, d))
         self.calendar_encoder = nn.Linear(config.calendar_count, d)
-        self.mode_embedding = nn.Embedding(_SPARE, d)
-        self.variable_embedding = nn.Embedding(_SPARE, d)
-        self.level_embedding = nn.Embedding(len(LEVELS), d)
+        self.mode_embedding = nn.Embedding(ROOM, d)
+        self.variable_embedding = nn.Embedding(ROOM, d)
+        self.level_embedding = nn.Embedding(ROOM, d)
         self.layers = nn.ModuleList(Qwen3DecoderLayer(config, i) for i in range(config.num_hidden_layers))
         self.norm = Qwen3RMSNorm(d, eps=config.rms_norm_eps)
         self.rotary_emb = Qwen3RotaryEmbedding(config=config)
         self.forecast_head = nn.Linear(d, p * (q + len(ANCHORS)))
+        self.fill_head = nn.Linear(d, p * (q + len(GAP_ANCHORS)))
         # How far each quantile lies from the median, in units of what was learned; see mtgpt.train.calibrate.
         self.band_stretch: Tensor
         self.register_buffer("band_stretch", torch.ones(q))
         self._middle = list(config.quantile_levels).index(0.5)
-        if len(MODES) > _SPARE or len(VARIABLES) > _SPARE:
-            raise ValueError("the vocabulary of modes or variables outgrew its embeddings")
         self.post_init()
         # Untrained, the forecast is the trusted mix of the anchors.
-        nn.init.zeros_(self.forecast_head.weight)
-        nn.init.zeros_(self.forecast_head.bias)
+        for head in (self.forecast_head, self.fill_head):
+            nn.init.zeros_(head.weight)
+            nn.init.zeros_(head.bias)
+        # A covariate that training never showed must mean nothing when a city brings it.
+        nn.init.zeros_(self.calendar_encoder.weight[:, -2 * COVARIATES :])
 
     def _init_weights(self, module: nn.Module) -> None:
         if isinstance(module, nn.Linear):
@@ -91,8 +94,11 @@ class PatchNetwork(PreTrainedModel):
         log_error: Tensor,
         spread: Tensor,
         kinds: Tensor,
+        gap_anchors: Tensor | None = None,
+        gap_log_error: Tensor | None = None,
+        gap_spread: Tensor | None = None,
     ) -> Tensor:
-        """Forecasts the next patch of every token.
+        """Forecasts the next patch of every token, and fills its own where anchors for that are given.
 
         Args:
             features: [B, K, N, F].
@@ -101,9 +107,13 @@ class PatchNetwork(PreTrainedModel):
             log_error: [B, K, N, P, A].
             spread: [B, K, N, P] normalised.
             kinds: [B, N, 3] ids of mode, variable and level.
+            gap_anchors: [B, K, N, P, G] for filling, see :mod:`mtgpt.tokens.gaps`.
+            gap_log_error: [B, K, N, P, G].
+            gap_spread: [B, K, N, P].
 
         Returns:
-            [B, K, N, P, Q] in units of each series' own location and scale; not sorted along Q.
+            [B, K, N, P, Q] in units of each series' own location and scale; not sorted along Q. With anchors for
+            filling [B, K, N, 2 P, Q]: the token's own patch and then the next one.
         """
         b, k, n, _ = features.shape
         x = self.spot_encoder(features) + self.calendar_encoder(calendar)[:, :, None]
@@ -114,13 +124,24 @@ class PatchNetwork(PreTrainedModel):
         position_embeddings = self.rotary_emb(x, position_ids)
         for layer in self.layers:
             x = cast("Any", layer)(x, attention_mask=None, position_embeddings=position_embeddings)
-        head = self.forecast_head(self.norm(x)).reshape(b, k, n, self.config.patch, -1)
+        hidden = self.norm(x).reshape(b, k, n, -1)
+        ahead = self._mixed(self.forecast_head(hidden), anchors, log_error, spread)
+        middle = ahead[..., self._middle : self._middle + 1]
+        ahead = middle + (ahead - middle) * self.band_stretch
+        if gap_anchors is None or gap_log_error is None or gap_spread is None:
+            if self.training:
+                # Processes that train together expect a gradient of every weight in every step.
+                ahead = ahead + 0 * sum(p.sum() for p in self.fill_head.parameters())
+            return ahead
+        return torch.cat([self._mixed(self.fill_head(hidden), gap_anchors, gap_log_error, gap_spread), ahead], -2)
+
+    def _mixed(self, head: Tensor, anchors: Tensor, log_error: Tensor, spread: Tensor) -> Tensor:
+        """[..., P, Q]: the anchors as the head weighs them, and its residuals in units of the usual spread."""
+        head = head.reshape(*head.shape[:-1], self.config.patch, -1)
         q = len(self.config.quantile_levels)
         gate = (head[..., q:] - self.config.anchor_trust * log_error).softmax(-1)
         base = (gate * anchors).sum(-1, keepdim=True)
-        residual = head[..., :q] * (self.config.residual_floor + spread[..., None])
-        middle = residual[..., self._middle : self._middle + 1]
-        return base + middle + (residual - middle) * self.band_stretch
+        return base + head[..., :q] * (self.config.residual_floor + spread[..., None])
 
 
 def pinball(quantiles: Tensor, truth: Tensor, levels: Tensor, *, cap: float = 20.0) -> Tensor:

@@ -27,6 +27,7 @@ Method = Literal["wls", "mint", "bottom_up", "none"]
 
 # The panel has no value for an aggregate with less than half of its weight observed; neither has a forecast.
 _LEAST_WEIGHT = 0.5
+_LEAST_PRESENCE = 1e-3
 
 
 def reconcile(
@@ -39,6 +40,7 @@ def reconcile(
     residuals: np.ndarray | None = None,
     shrinkage: float | None = None,
     minimum: float | np.ndarray | None = 0.0,
+    presence: np.ndarray | None = None,
 ) -> np.ndarray:
     """Moves the medians of all series until aggregates equal the aggregation of their spots.
 
@@ -63,6 +65,9 @@ def reconcile(
             they supply the correlations only.
         shrinkage: Intensity in [0, 1] when known already; see :func:`shrinkage_intensity`, which costs N² S.
         minimum: Least possible value, one for all or one per series [S]; None (or -inf) where there is none.
+        presence: [P, H] in [0, 1], how often each spot reports at that step; None for always. A spot counts in the
+            sums by its weight times its presence, scaled up to the full weight: as in the panel on average, which
+            leaves out who does not report.
 
     Returns:
         [S, H, Q] in the dtype of ``quantiles``; the input itself for ``none``.
@@ -80,7 +85,7 @@ def reconcile(
     if method == "none" or G == 0:
         return quantiles
     base = quantiles[:, :, middle].astype(np.float64)  # S, H
-    parts = _Parts.of(aggregation, np.isfinite(base[:P]))
+    parts = _Parts.of(aggregation, np.isfinite(base[:P]), presence)
 
     spots = base[:P]
     if method != "bottom_up":
@@ -113,28 +118,33 @@ class _Parts:
     """The aggregation, with the weights of missing spots handed to those that remain, step by step."""
 
     A: sparse.csr_array  # G, P float64
-    alive: np.ndarray  # P, H bool
-    scale: np.ndarray  # G, H: full weight / remaining weight, NaN under half
+    share: np.ndarray  # P, H in [0, 1]: 0 where there is no forecast, else how often the spot reports
+    scale: np.ndarray  # G, H: full weight / remaining weight, NaN where under half of it is forecast
 
     @classmethod
-    def of(cls, aggregation: sparse.csr_array, alive: np.ndarray) -> _Parts:
+    def of(cls, aggregation: sparse.csr_array, alive: np.ndarray, presence: np.ndarray | None) -> _Parts:
         A = sparse.csr_array(aggregation, dtype=np.float64)
-        if alive.all():
-            return cls(A=A, alive=alive, scale=np.ones((len(A.indptr) - 1, alive.shape[1])))
+        share = alive.astype(np.float64)
+        if presence is not None:
+            # Where nobody ever reports, all count the same rather than nobody.
+            share *= np.maximum(presence, _LEAST_PRESENCE)
+        if (share == 1).all():
+            return cls(A=A, share=share, scale=np.ones((len(A.indptr) - 1, alive.shape[1])))
         full = np.asarray(A.sum(axis=1)).reshape(-1, 1)
-        left = A @ alive.astype(np.float64)
-        enough = left >= _LEAST_WEIGHT * full - 1e-12
+        enough = A @ alive.astype(np.float64) >= _LEAST_WEIGHT * full - 1e-12
+        left = A @ share
         return cls(
-            A=A, alive=alive, scale=np.divide(full, left, out=np.full_like(left, np.nan), where=enough & (left > 0))
+            A=A, share=share, scale=np.divide(full, left, out=np.full_like(left, np.nan), where=enough & (left > 0))
         )
 
     def add_up(self, spots: np.ndarray) -> np.ndarray:
         """[P, H] → [G, H]."""
-        return self.scale * (self.A @ np.where(self.alive, spots, 0.0))
+        return self.scale * (self.A @ (self.share * np.where(self.share > 0, spots, 0.0)))
 
     def add_up_at(self, step: int, spots: np.ndarray) -> np.ndarray:
         """[P, Q] at one step → [G, Q]."""
-        return self.scale[:, step, None] * (self.A @ np.where(self.alive[:, step, None], spots, 0.0))
+        share = self.share[:, step, None]
+        return self.scale[:, step, None] * (self.A @ (share * np.where(share > 0, spots, 0.0)))
 
 
 def _shift(
@@ -149,13 +159,13 @@ def _shift(
         past: Z [N, S], past errors over their deviations, or None for a diagonal W.
         intensity: λ in W = diag(d) (λ I + (1 − λ) Z'Z / N) diag(d).
     """
-    A, (P, H), G = parts.A, parts.alive.shape, amiss.shape[0]
+    A, share, (P, H), G = parts.A, parts.share, parts.share.shape, amiss.shape[0]
     scale, bound = np.nan_to_num(parts.scale), np.isfinite(amiss)
-    d = np.where(np.concatenate([parts.alive, bound]), deviation, 0.0)
+    d = np.where(np.concatenate([share > 0, bound]), deviation, 0.0)
     e = np.where(bound, amiss, 0.0)
 
     # A diag(w_h) A' for all steps in one sparse product: the rows of all steps are stacked.
-    w = d[:P] ** 2
+    w = (share * d[:P]) ** 2
     stacked = sparse.csr_array(
         (
             (A.data[None, :] * w.T[:, A.indices]).ravel(),
@@ -168,10 +178,10 @@ def _shift(
     K[:, np.arange(G), np.arange(G)] += d[P:].T ** 2
     if past is not None:
         K *= intensity
-        steady = (d == d[:, :1]).all() and (scale == scale[:, :1]).all()
+        steady = all((x == x[:, :1]).all() for x in (d, scale, share))
         for step in range(1 if steady else H):
             errors = past * d[None, :, step]
-            F = errors[:, P:] - (A @ errors[:, :P].T).T * scale[None, :, step]  # N, G
+            F = errors[:, P:] - (A @ (share[:, step] * errors[:, :P]).T).T * scale[None, :, step]  # N, G
             K[slice(None) if steady else step] += (1 - intensity) / len(past) * (F.T @ F)
 
     # Speeds and flows stand in one system: unit diagonals keep it well conditioned, and aggregates that say the same
@@ -182,16 +192,16 @@ def _shift(
     K[:, np.arange(G), np.arange(G)] += np.where(unit > 0, 1e-9, 1.0)
     x = (unit * np.linalg.solve(K, (unit * e.T)[:, :, None])[:, :, 0]).T  # G, H
 
-    pull = A.T @ (scale * x)  # P, H
+    pull = share * (A.T @ (scale * x))  # P, H
     if past is None:
-        return w * pull
+        return d[:P] ** 2 * pull
     signed = d * np.concatenate([-pull, x])  # diag(d) C'x, S, H
     return -d[:P] * (intensity * signed[:P] + (1 - intensity) / len(past) * (past[:, :P].T @ (past @ signed)))
 
 
 def _carried(quantiles: np.ndarray, medians: np.ndarray, middle: int, floor: np.ndarray, parts: _Parts) -> np.ndarray:
     """All quantiles moved with their medians [S, H], nothing below the floor [S, 1], nothing crossing."""
-    P = len(parts.alive)
+    P = len(parts.share)
     base = quantiles[:, :, middle]
     out = quantiles + (medians - base)[:, :, None]
     unforecast = np.isnan(base[P:]) & np.isfinite(medians[P:])

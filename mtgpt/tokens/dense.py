@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mtgpt.tokens.covariates import ROOM
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -43,7 +45,7 @@ class Window:
         error: [B, S, P, A].
         days_seen: [B, S].
         calendar: [B, C] of the next patch.
-        weather: [B, 2 W] at the cut, values and mask.
+        covariates: [B, 2 V] at the cut, values and mask.
     """
 
     z: NDArray[np.float32]
@@ -59,7 +61,7 @@ class Window:
     error: NDArray[np.float32]
     days_seen: NDArray[np.float32]
     calendar: NDArray[np.float32]
-    weather: NDArray[np.float32]
+    covariates: NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +123,7 @@ def window(history: History, cuts: NDArray[np.integer], index: NDArray[np.intege
         error=states.error[today][:, index],
         days_seen=states.days_seen[today][:, index],
         calendar=calendar_features(history, cuts),
-        weather=np.concatenate([history.weather[cuts], history.weather_seen[cuts]], -1),
+        covariates=np.concatenate([history.covariates[cuts], history.covariates_seen[cuts]], -1),
     )
 
 
@@ -178,7 +180,7 @@ def encode(view: Window) -> tuple[Tokens, Scale]:
         Tokens(
             # A detector that jumps by hundreds of its usual deviations must not saturate its whole corridor.
             features=np.ascontiguousarray(np.clip(features, -_SURPRISE_CAP, _SURPRISE_CAP)),
-            calendar=np.concatenate([view.calendar, view.weather], -1),
+            calendar=np.concatenate([view.calendar, view.covariates], -1),
             anchors=np.ascontiguousarray(anchors),
             log_error=log_error,
             spread=np.ascontiguousarray(spread.transpose(0, 2, 1)),
@@ -192,7 +194,8 @@ def feature_count(patch: int) -> int:
     return 9 * patch + 3 + 9 + 5
 
 
-CALENDAR_COUNT = 6 + 4 + 1 + 2 * 3
+CALENDAR_COUNT = 6 + 4 + 1 + 2 * ROOM
+"""C: harmonics, day types, interval, and covariates with their mask, which stand last."""
 
 
 def targets(

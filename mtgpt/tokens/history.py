@@ -16,6 +16,9 @@ from scipy.signal import lfilter
 from scipy.sparse import csr_array, diags_array, eye_array
 
 from mtgpt.errors import PanelError
+from mtgpt.tokens.borrow import Loan, borrow
+from mtgpt.tokens.covariates import covariate_features
+from mtgpt.tokens.presence import fold_presence
 from mtgpt.tokens.seasonal import DayStates, SeasonalConfig, fold
 
 if TYPE_CHECKING:
@@ -25,6 +28,8 @@ if TYPE_CHECKING:
     from mtgpt.panel.panel import Panel
 
 DRIFT_HOURS = (0.5, 2.0, 6.0)
+# How soon a jam that was seen before a gap is forgotten in it.
+_SURPRISE_HOURS = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,14 +37,19 @@ class History:
     """A panel made ready for tokens.
 
     Attributes:
-        z: [T, S] values in units of the series' own trailing location and scale; gaps hold the expectation.
+        z: [T, S] values in units of the series' own trailing location and scale; gaps hold the expectation and what
+            is left of the last surprise before them, silent spots hold what their neighbours lend.
         seen: [T, S] True where a value was measured.
         neighbours: [G, T, S] ``z`` diffused over the graph: neighbours, second ring, upstream.
         drift: [R, T, S] how far the last half hour, two hours and six hours ran above the expectation.
         states: The trailing states of every day.
         calendar: Of T + P steps: the panel's own and one patch more.
         graph: The three row-normalised operators behind ``neighbours``, each [S, S].
-        weather: [T, C] standardised covariates, 0 where absent; ``weather_seen`` says where.
+        covariates: [T + F, V] see :func:`mtgpt.tokens.covariates.covariate_features`, 0 where not known;
+            ``covariates_seen`` says where.
+        presence: [D + 1, hours, S] how often each series reports at that hour, or None for always.
+        loan: What silent spots are taken for, or None where there is none.
+        alive: [D + 1, S] True where there is a state, own or borrowed.
     """
 
     z: NDArray[np.float32]
@@ -49,8 +59,11 @@ class History:
     states: DayStates
     calendar: Calendar
     graph: tuple[csr_array, csr_array, csr_array]
-    weather: NDArray[np.float32]
-    weather_seen: NDArray[np.float32]
+    covariates: NDArray[np.float32]
+    covariates_seen: NDArray[np.float32]
+    presence: NDArray[np.float32] | None
+    loan: Loan | None
+    alive: NDArray[np.bool_]
     interval_s: int
     patch: int
 
@@ -85,15 +98,24 @@ def make_history(panel: Panel, *, patch: int = 12, config: SeasonalConfig | None
             expected=f"at least {need} steps: one day and two patches",
             next_step="ingest more days and build the panel again",
         )
-    states = fold(values, panel.calendar, config or SeasonalConfig(patch=patch))
+    config = config or SeasonalConfig(patch=patch)
+    states, loan = borrow(panel, fold(values, panel.calendar, config), config)
     _, calendar = panel.calendar.extend(patch)
     day, slot = panel.calendar.day, panel.calendar.slot
     seen = np.isfinite(values)
+    alive = states.days_seen > 0
     location, scale = states.location[day], states.scale[day]
-    usual = (states.expected[day, slot] - location) / scale
-    z = np.where(seen, (np.where(seen, values, 0) - location) / scale, usual)
+    usual = ((states.expected[day, slot] - location) / scale).astype(np.float32)
+    surprise = np.where(seen, (np.where(seen, values, 0) - location) / scale - usual, 0)
+    z = (usual + _carried(surprise, seen, panel.meta.interval_s)).astype(np.float32)
+    if loan is not None:
+        index = loan.index
+        alive[:, index] |= loan.days > 0
+        lent = (loan.values - location[:, index]) / scale[:, index]
+        use = ~seen[:, index] & np.isfinite(lent) & (states.days_seen[day][:, index] == 0)
+        z[:, index] = np.where(use, lent, z[:, index])
     graph = operators(panel.graph)
-    weather, weather_seen = _weather(panel)
+    covariates, covariates_seen = covariate_features(panel, patch)
     return History(
         z=z,
         seen=seen,
@@ -102,8 +124,11 @@ def make_history(panel: Panel, *, patch: int = 12, config: SeasonalConfig | None
         states=states,
         calendar=calendar,
         graph=graph,
-        weather=weather,
-        weather_seen=weather_seen,
+        covariates=covariates,
+        covariates_seen=covariates_seen,
+        presence=fold_presence(seen, panel.calendar),
+        loan=loan,
+        alive=alive,
         interval_s=panel.meta.interval_s,
         patch=patch,
     )
@@ -137,15 +162,11 @@ def _drift(surprise: NDArray[np.float32], interval_s: int) -> NDArray[np.float32
     return np.stack(rows).astype(np.float32)
 
 
-def _weather(panel: Panel) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    # Fixed physical units, not the city's own statistics: 20 °C means the same everywhere.
-    names, centre, unit = ("temperature_c", "rain_mm", "wind_m_s"), (15.0, 0.0, 0.0), (10.0, 2.0, 5.0)
-    out = np.zeros((len(panel.values), len(names)), np.float32)
-    seen = np.zeros_like(out)
-    if panel.covariates is not None:
-        for c, name in enumerate(names):
-            if name in panel.covariates.names:
-                column = panel.covariates.values[:, panel.covariates.names.index(name)]
-                seen[:, c] = np.isfinite(column)
-                out[:, c] = np.where(seen[:, c] > 0, (column - centre[c]) / unit[c], 0)
-    return out, seen
+def _carried(surprise: NDArray[np.float32], seen: NDArray[np.bool_], interval_s: int) -> NDArray[np.float32]:
+    """[T, S] the surprise where there is one; in a gap, what is left of the last one."""
+    if seen.all():
+        return surprise
+    now = np.arange(len(seen), dtype=np.int32)[:, None]
+    last = np.maximum.accumulate(np.where(seen, now, 0), axis=0)
+    left = np.exp(-(now - last) * (interval_s / (3600 * _SURPRISE_HOURS)))
+    return (np.take_along_axis(surprise, last, axis=0) * left).astype(np.float32)

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mtgpt.tokens.borrow import BorrowedState
+from mtgpt.tokens.covariates import KNOWN_AHEAD, ROOM
 from mtgpt.tokens.dense import Window, calendar_features
 from mtgpt.tokens.history import History, drift_rates
-from mtgpt.tokens.seasonal import SeasonalConfig, SeasonalState, day_flags, state_of_day
+from mtgpt.tokens.seasonal import SeasonalConfig
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -35,12 +37,7 @@ class Roll:
         beyond = max(0, cut + horizon + 2 * history.patch + 1 - len(panel.time))
         _, calendar = panel.calendar.extend(beyond)
         self._history = replace(history, calendar=calendar)
-        self._state: SeasonalState = state_of_day(
-            np.asarray(panel.values[: cut + 1], np.float32),
-            panel.calendar,
-            SeasonalConfig(patch=history.patch),
-            int(panel.calendar.day[cut]),
-        )
+        self._state = BorrowedState(panel, history.loan, SeasonalConfig(patch=history.patch), cut)
 
     def advance(self, view: Window, medians: NDArray[np.float32], patches: int) -> Window:
         """The window whose context is the patch just forecast.
@@ -71,7 +68,16 @@ class Roll:
             weekday=weekday[None],
             spread=spread[None],
             calendar=calendar_features(self._history, np.asarray([end])),
+            covariates=self._ahead(view.covariates, end),
         )
+
+    def _ahead(self, covariates: NDArray[np.float32], step: int) -> NDArray[np.float32]:
+        """The weather of the cut, the timetable of the step."""
+        history, out = self._history, covariates.copy()
+        rows = history.covariates[step : step + 1], history.covariates_seen[step : step + 1]
+        for part, row in zip((out[:, :ROOM], out[:, ROOM:]), rows, strict=True):
+            part[:, KNOWN_AHEAD] = row[:, KNOWN_AHEAD] if len(row) else 0
+        return out
 
     def _expect(
         self, steps: NDArray[np.integer]
@@ -80,7 +86,7 @@ class Roll:
         out: tuple[list[NDArray[np.float32]], ...] = ([], [], [])
         for day in np.unique(calendar.day[steps]):
             slots = calendar.slot[steps[calendar.day[steps] == day]]
-            for target, profile in zip(out, self._state.expect(**day_flags(calendar, int(day))), strict=True):
+            for target, profile in zip(out, self._state.expect(calendar, int(day)), strict=True):
                 target.append(profile[slots])
         expected, weekday, spread = (np.concatenate(parts).astype(np.float32) for parts in out)
         return expected, weekday, spread

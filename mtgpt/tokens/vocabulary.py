@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     import polars as pl
     from numpy.typing import NDArray
 
+ROOM = 64
+"""Rows of every embedding: words are appended without a change to the shape of any weight."""
+
 LEVELS = ("spot", "corridor", "network")
 MODES = (
     "other", "road", "metro", "rail", "bus", "bike", "taxi", "ev", "pedestrian", "weather",
@@ -29,6 +32,6 @@ def kind_ids(series: pl.DataFrame) -> NDArray[np.int64]:
     """[S, 3] ids of mode, variable and level of a panel's series; what is not in the vocabulary is ``other``."""
     columns = []
     for name, words in (("mode", MODES), ("variable", VARIABLES), ("level", LEVELS)):
-        known = {word: i for i, word in enumerate(words)}
+        known = {word: i for i, word in enumerate(words[:ROOM])}
         columns.append([known.get(value, 0) for value in series[name].to_list()])
     return np.asarray(columns, np.int64).T

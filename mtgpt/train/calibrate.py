@@ -57,7 +57,12 @@ def _stretches(model: MTGPT, panel: Panel, levels: NDArray[np.float64], train_sh
     spots = panel.n_spot
     quantiles = np.concatenate(
         [
-            np.stack([forecaster.finish(one, "wls")[:spots] for one in forecaster.quantiles(some)])
+            np.stack(
+                [
+                    forecaster.finish(one, "wls", int(cut))[:spots]
+                    for cut, one in zip(some, forecaster.quantiles(some), strict=True)
+                ]
+            )
             for some in np.array_split(cuts, max(1, len(cuts) // 16))
         ]
     )

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from mtgpt.errors import PanelError
-from mtgpt.model.inputs import network_inputs
+from mtgpt.model.inputs import gap_inputs, network_inputs
 from mtgpt.tokens.dense import targets, window
+from mtgpt.tokens.gaps import Bridges, bridge, gaps, past_targets
 from mtgpt.tokens.history import History, make_history
 from mtgpt.tokens.sequence import sequences
 from mtgpt.tokens.vocabulary import LEVELS, kind_ids
+from mtgpt.train.conceal import conceal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from mtgpt.panel.panel import Panel
+    from mtgpt.train.recipes import TrainConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,42 +63,78 @@ def split(steps: int, *, patch: int = 12, train: float = 0.6, validation: float 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class City:
-    """A panel ready to be trained on."""
+    """A panel ready to be trained on.
+
+    Attributes:
+        name: City id.
+        visible: The training share of the panel; nothing else is ever looked at.
+        values: [T, S] the truth.
+        history: What the model is shown; of the visible panel, or of one with holes.
+        parts: Sequences of series.
+        kinds: [S, 3] ids of mode, variable and level.
+        cuts: First and one-past-last cut to draw.
+        bridges: Over the holes of a concealed panel; None where nothing is concealed.
+    """
 
     name: str
+    visible: Panel
     values: NDArray[np.float32]
     history: History
     parts: list[NDArray[np.int64]]
     kinds: NDArray[np.int64]
     cuts: tuple[int, int]
+    bridges: Bridges | None = None
+
+    def concealed(self, rng: np.random.Generator, *, silent: float, missing: float) -> City:
+        """The same city with holes in what the model is shown; the truth stays whole."""
+        holes = conceal(self.visible, rng, silent=silent, missing=missing)
+        history = make_history(holes, patch=self.history.patch)
+        return replace(self, history=history, bridges=bridge(history))
 
 
-def make_city(panel: Panel, *, patch: int, train_share: float, context_patches: int = 1) -> City:
-    """Prepares a panel; only its training share will ever be looked at.
+def make_city(
+    panel: Panel,
+    *,
+    patch: int,
+    train_share: float,
+    context_patches: int = 1,
+    echo: bool = False,
+    cuts: tuple[int, int] | None = None,
+) -> City:
+    """Prepares a panel; only what is trained on will ever be looked at.
+
+    Args:
+        panel: Any panel.
+        patch: P.
+        train_share: Of the windows, from the start.
+        context_patches: K.
+        echo: Whether sequences say their aggregates once more.
+        cuts: First and one-past-last cut to train on instead of the training share.
 
     Raises:
-        PanelError: The training share holds less than a day and two patches.
+        PanelError: There is less than a day and two patches to train on.
     """
-    bounds = split(len(panel.values), patch=patch, train=train_share)
+    wanted = cuts or split(len(panel.values), patch=patch, train=train_share).train
     # Nothing after the last training target may enter, not even through a state that is never read.
-    visible = panel.slice(0, bounds.train[1] + patch)
+    visible = panel.slice(0, wanted[1] + patch)
     history = make_history(visible, patch=patch)
-    first = history.first_cut() + (context_patches - 1) * patch
-    if bounds.train[1] - first < 1:
+    first = max(history.first_cut() + (context_patches - 1) * patch, wanted[0])
+    if wanted[1] - first < 1:
         raise PanelError(
             "the training share is too short",
             where=panel.meta.city,
-            got=f"{bounds.train[1]} steps",
+            got=f"{wanted[1]} steps",
             expected=f"more than {first} steps",
             next_step="ingest more days",
         )
     return City(
         name=panel.meta.city,
+        visible=visible,
         values=np.asarray(visible.values, np.float32),
         history=history,
-        parts=sequences(panel),
+        parts=sequences(panel, echo=echo),
         kinds=kind_ids(panel.series),
-        cuts=(first, bounds.train[1]),
+        cuts=(first, wanted[1]),
     )
 
 
@@ -105,8 +144,8 @@ class Batch:
 
     Attributes:
         inputs: Keyword arguments of the network.
-        truth: [B, K, N, P] normalised.
-        seen: [B, K, N, P] True where measured.
+        truth: [B, K, N, P] normalised; [B, K, N, 2 P] where the patch itself is to be filled too, it first.
+        seen: The same shape, True where the truth counts: measured, and of the patch itself what was concealed.
         scale: [B, N] physical units of one normalised unit.
     """
 
@@ -125,20 +164,68 @@ class Batch:
         )
 
 
+class Draws:
+    """The batches of a run: each a pure function of seed, step and rank, so that a resumed run repeats it.
+
+    Args:
+        cities: To draw from, each with the root of its size.
+        config: Of the run.
+        rank: Of this process.
+        context_patches: K.
+    """
+
+    def __init__(self, cities: Sequence[City], config: TrainConfig, rank: int, *, context_patches: int = 1) -> None:
+        self._cities, self._config, self._rank = cities, config, rank
+        self._context_patches = context_patches
+        self._holes: dict[int, tuple[int, City]] = {}
+
+    def __call__(self, step: int) -> Batch:
+        """The batch of one step."""
+        config = self._config
+        rng = np.random.default_rng((config.seed, step, self._rank))
+        weight = np.sqrt([float(c.cuts[1] - c.cuts[0]) * len(c.kinds) for c in self._cities])
+        chosen = int(rng.choice(len(self._cities), p=weight / weight.sum()))
+        city = self._cities[chosen]
+        if config.conceal_share and rng.random() < config.conceal_share:
+            city = self._with_holes(chosen, step // config.conceal_every)
+        return draw(
+            city,
+            rng,
+            tokens=config.tokens_per_step,
+            context_patches=self._context_patches,
+            keep_spots=config.keep_spots,
+            forget_covariates=config.forget_covariates,
+        )
+
+    def _with_holes(self, chosen: int, turn: int) -> City:
+        known = self._holes.get(chosen)
+        if known is None or known[0] != turn:
+            config = self._config
+            rng = np.random.default_rng((config.seed, turn, self._rank, chosen))
+            known = turn, self._cities[chosen].concealed(rng, silent=config.silent_spots, missing=config.missing_steps)
+            self._holes[chosen] = known
+        return known[1]
+
+
 def draw(
-    cities: Sequence[City],
+    city: City,
+    rng: np.random.Generator,
     *,
-    seed: int,
-    step: int,
-    rank: int,
     tokens: int,
     context_patches: int = 1,
     keep_spots: float = 1.0,
+    forget_covariates: float = 0.0,
 ) -> Batch:
-    """The batch of one step and process: a pure function of its arguments, so that a resumed run repeats it."""
-    rng = np.random.default_rng((seed, step, rank))
-    weight = np.sqrt([float(c.cuts[1] - c.cuts[0]) * len(c.kinds) for c in cities])
-    city = cities[rng.choice(len(cities), p=weight / weight.sum())]
+    """Cuts of one sequence of one city.
+
+    Args:
+        city: Of which.
+        rng: Decides everything random.
+        tokens: About how many.
+        context_patches: K.
+        keep_spots: Smallest share of the spots to show.
+        forget_covariates: Share of the cuts that are shown without weather and timetable.
+    """
     share = np.asarray([len(p) for p in city.parts], float)
     index = city.parts[rng.choice(len(share), p=share / share.sum())]
     if keep_spots < 1:
@@ -146,16 +233,25 @@ def draw(
     size = max(1, round(tokens / (len(index) * context_patches)))
     cuts = rng.integers(*city.cuts, size=size)
     patch = city.history.patch
-    views = [window(city.history, cuts - patch * back, index) for back in range(context_patches - 1, -1, -1)]
+    ends = [cuts - patch * back for back in range(context_patches - 1, -1, -1)]
+    views = [window(city.history, at, index) for at in ends]
+    if forget_covariates and city.history.covariates_seen.any():
+        keep = (rng.random(size) >= forget_covariates)[:, None].astype(np.float32)
+        views = [replace(view, covariates=view.covariates * keep) for view in views]
     inputs, states = network_inputs(views, city.kinds[index])
-    pairs = [
-        targets(city.values, cuts - patch * back, index, patch, state)
-        for back, state in zip(range(context_patches - 1, -1, -1), states, strict=True)
-    ]
+    pairs = [targets(city.values, at, index, patch, state) for at, state in zip(ends, states, strict=True)]
+    truth, seen = (np.stack(x, 1) for x in zip(*pairs, strict=True))
+    if city.bridges is not None:
+        anchors = [gaps(city.history, city.bridges, at, index, s) for at, s in zip(ends, states, strict=True)]
+        inputs |= gap_inputs(anchors)
+        past = [past_targets(city.values, at, index, patch, s) for at, s in zip(ends, states, strict=True)]
+        filled, known = (np.stack(x, 1) for x in zip(*past, strict=True))
+        shown = np.stack([view.seen for view in views], 1).transpose(0, 1, 3, 2) > 0
+        truth, seen = np.concatenate([filled, truth], -1), np.concatenate([known & ~shown, seen], -1)
     return Batch(
         inputs=inputs,
-        truth=torch.from_numpy(np.stack([t for t, _ in pairs], 1)),
-        seen=torch.from_numpy(np.stack([s for _, s in pairs], 1)),
+        truth=torch.from_numpy(truth),
+        seen=torch.from_numpy(seen),
         scale=torch.from_numpy(states[-1].scale),
     )
 
@@ -167,4 +263,5 @@ def _some(
     spot = kinds[index, 2] == LEVELS.index("spot")
     spots = index[spot]
     kept = spots[rng.random(len(spots)) < rng.uniform(least, 1)] if len(spots) > 1 else spots
-    return np.concatenate([index[~spot], kept[:: rng.choice([-1, 1])]])
+    before = int(np.argmax(spot)) if spot.any() else len(index)
+    return np.concatenate([index[:before], kept[:: rng.choice([-1, 1])], index[before:][~spot[before:]]])

@@ -18,17 +18,21 @@ from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
 from mtgpt.errors import ModelError
-from mtgpt.model.checkpoint import load_training_state, save_model, save_training_state
+from mtgpt.model.checkpoint import TRAINING, load_training_state, save_model, save_training_state
 from mtgpt.model.device import choose_device
+from mtgpt.model.low_rank import ADAPTED, add_low_rank, learned, merge, save_adapter
 from mtgpt.model.mtgpt import MTGPT
 from mtgpt.model.network import pinball
+from mtgpt.tokens.vocabulary import LEVELS
 from mtgpt.train.calibrate import calibrate
-from mtgpt.train.data import Batch, City, draw, make_city, split
+from mtgpt.train.data import Batch, City, Draws, make_city, split
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor, nn
 
     from mtgpt.model.device import Device
@@ -65,6 +69,8 @@ def train(
     device: str | None = None,
     progress: Callable[[int, int, float], None] | None = None,
     stop_after: int | None = None,
+    start_from: Path | None = None,
+    windows: Sequence[tuple[int, int]] | None = None,
 ) -> Trained:
     """Trains a model on the training share of some panels.
 
@@ -78,6 +84,8 @@ def train(
         device: ``cpu``, ``cuda`` or ``npu``; None for the best there is.
         progress: Called with (step, steps, loss) as the run goes on.
         stop_after: Leave after this many steps in all, with a checkpoint; for schedulers with a time limit.
+        start_from: Folder of a model whose weights the run starts with; its shape stands for the recipe's.
+        windows: Per panel, first and one-past-last cut to train on instead of the training share.
 
     Raises:
         ModelError: The folder holds a run of another configuration, or the loss is not finite.
@@ -86,7 +94,16 @@ def train(
     where = choose_device(device)
     with _processes(where) as (rank, world):
         return _train(
-            config, panels, folder, where=where, rank=rank, world=world, progress=progress, stop_after=stop_after
+            config,
+            panels,
+            folder,
+            where=where,
+            rank=rank,
+            world=world,
+            progress=progress,
+            stop_after=stop_after,
+            start_from=start_from,
+            windows=windows,
         )
 
 
@@ -100,18 +117,29 @@ def _train(
     world: int,
     progress: Callable[[int, int, float], None] | None,
     stop_after: int | None,
+    start_from: Path | None,
+    windows: Sequence[tuple[int, int]] | None,
 ) -> Trained:
-    shape = config.model_config()
-    cities = [
-        make_city(p, patch=shape.patch, train_share=config.train_share, context_patches=shape.context_patches)
-        for p in panels
-    ]
     torch.manual_seed(config.seed)
-    model = MTGPT(shape)
+    model, origin = _begin(config, start_from)
+    shape = model.config
+    cities = [
+        make_city(
+            p,
+            patch=shape.patch,
+            train_share=config.train_share,
+            context_patches=shape.context_patches,
+            echo=shape.echo_aggregates,
+            cuts=None if windows is None else windows[i],
+        )
+        for i, p in enumerate(panels)
+    ]
     model.to(device=where.device)  # pyright: ignore[reportCallIssue, reportArgumentType] - wrapped by transformers
     average = {n: p.detach().clone() for n, p in model.named_parameters()}
     optimiser = _optimiser(model, config)
-    identity = {"config": config.as_dict(), "panels": [p.meta.panel_id for p in panels], "processes": world}
+    identity = {"config": config.as_dict(), "panels": [p.meta.panel_id for p in panels], "processes": world, **origin}
+    if windows is not None:
+        identity["windows"] = [list(one) for one in windows]
     start = load_training_state(folder / "checkpoint", model, average, optimiser, identity=identity)
     if start == 0 and (folder / "model.safetensors").exists():
         raise ModelError(
@@ -122,6 +150,7 @@ def _train(
     module: nn.Module = DistributedDataParallel(model) if world > 1 else model
     levels = torch.tensor(shape.quantile_levels, device=where.device)
     weights = torch.where(levels == 0.5, config.median_weight, 1.0)
+    draws = Draws(cities, config, rank, context_patches=shape.context_patches)
     end = min(config.steps, stop_after or config.steps)
     began, loss_value, recent = time.monotonic(), math.nan, []
     with _log(folder / "log.jsonl", start, rank) as log:
@@ -131,16 +160,8 @@ def _train(
             rate = _rate(config, step)
             for group in optimiser.param_groups:
                 group["lr"] = rate
-            batch = draw(
-                cities,
-                seed=config.seed,
-                step=step,
-                rank=rank,
-                tokens=config.tokens_per_step,
-                context_patches=shape.context_patches,
-                keep_spots=config.keep_spots,
-            ).to(where.device)
-            loss = batch_loss(module(**batch.inputs), batch, levels, weights, config.scale_power)
+            batch = draws(step).to(where.device)
+            loss = batch_loss(module(**batch.inputs), batch, levels, weights, config)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip)
@@ -173,11 +194,8 @@ def _train(
             if rank == 0 and ((step + 1) % config.checkpoint_every == 0 or step + 1 == end):
                 save_training_state(folder / "checkpoint", model, average, optimiser, identity=identity, step=step + 1)
         if end == config.steps and rank == 0:
-            with torch.no_grad():
-                for name, parameter in model.named_parameters():
-                    parameter.copy_(average[name])
-            stretch = calibrate(model, panels, train_share=config.train_share) if config.calibrate else None
-            save_model(model, folder, training=_card(config, panels, cities, where))
+            stretch = _finish(model, average, config, panels, folder, base=origin.get("base"))
+            save_model(model, folder, training=_card(config, panels, cities, where, start_from))
             bands = None if stretch is None else [round(float(x), 3) for x in stretch]
             log({"event": "end", "step": end, "band_stretch": bands, "seconds": round(time.monotonic() - began, 2)})
     return Trained(
@@ -185,19 +203,88 @@ def _train(
     )
 
 
-def batch_loss(quantiles: Tensor, batch: Batch, levels: Tensor, weights: Tensor, scale_power: float) -> Tensor:
-    """Mean pinball loss over what was measured; see :class:`mtgpt.train.recipes.TrainConfig` for the weights."""
+def _finish(
+    model: MTGPT,
+    average: dict[str, Tensor],
+    config: TrainConfig,
+    panels: Sequence[Panel],
+    folder: Path,
+    *,
+    base: str | None,
+) -> NDArray[np.float32] | None:
+    """Turns the model into what is kept: averaged weights, merged changes, stretched bands (returned)."""
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.copy_(average[name])
+    if config.lora_rank:
+        # Beside the whole model, which answers; the adapter alone is what is kept and passed on.
+        save_adapter(learned(model), folder / ADAPTED, facts={"rank": config.lora_rank, "base_sha256": base})
+        merge(model)
+    return calibrate(model, panels, train_share=config.train_share) if config.calibrate else None
+
+
+def batch_loss(quantiles: Tensor, batch: Batch, levels: Tensor, weights: Tensor, config: TrainConfig) -> Tensor:
+    """Mean pinball loss over what was measured, of the next patch and, where asked for, of filling the patch itself.
+
+    See :class:`mtgpt.train.recipes.TrainConfig` for the weights.
+    """
     loss = (pinball(quantiles, batch.truth, levels) * weights).sum(-1) / weights.sum()
     importance = batch.seen.to(loss.dtype)
-    if scale_power:
-        share = (batch.scale / batch.scale.mean(1, keepdim=True)) ** scale_power
+    if config.scale_power:
+        share = (batch.scale / batch.scale.mean(1, keepdim=True)) ** config.scale_power
         importance = importance * share[:, None, :, None]
-    return (loss * importance).sum() / importance.sum().clamp(min=1e-6)
+    total = loss.new_zeros(())
+    patch = quantiles.shape[-2] // (2 if "gap_anchors" in batch.inputs else 1)
+    # The last P steps are the forecast, what stands before them is filled.
+    for part in (slice(-patch, None), slice(0, -patch)):
+        counted = importance[..., part]
+        if counted.shape[-1]:
+            if config.aggregate_share:
+                level = batch.inputs["kinds"][..., 2]
+                counted = counted * _level_weights(counted, level, config.aggregate_share)
+            total = total + (loss[..., part] * counted).sum() / counted.sum().clamp(min=1e-6)
+    return total
+
+
+def _level_weights(importance: Tensor, level: Tensor, aggregate_share: float) -> Tensor:
+    """[B, 1, N, 1] so that each level's importance adds up to its share; a level that is absent takes no part.
+
+    Args:
+        importance: [B, K, N, P].
+        level: [B, N] ids.
+        aggregate_share: Of all but the spots.
+    """
+    out = torch.zeros_like(importance[:, :1, :, :1])
+    for i, name in enumerate(LEVELS):
+        mine = (level == i)[:, None, :, None]
+        total = (importance * mine).sum()
+        share = 1 - aggregate_share if name == "spot" else aggregate_share / (len(LEVELS) - 1)
+        out = out + mine * (share / total.clamp(min=1e-6))
+    return out
+
+
+def _begin(config: TrainConfig, start_from: Path | None) -> tuple[MTGPT, dict[str, str]]:
+    """The model at step 0, and what names its origin."""
+    if start_from is None:
+        if config.lora_rank:
+            raise ModelError(
+                "a change of low rank needs a model to change",
+                where="lora_rank",
+                got=config.lora_rank,
+                next_step="start from a model, or set lora_rank to 0",
+            )
+        return MTGPT(config.model_config()), {}
+    model = MTGPT.from_pretrained(start_from)
+    origin = {"base": model.fingerprint()}
+    if config.lora_rank:
+        add_low_rank(model, config.lora_rank)
+    return model, origin
 
 
 def _optimiser(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
-    matrices = [p for p in model.parameters() if p.ndim >= 2]
-    vectors = [p for p in model.parameters() if p.ndim < 2]
+    free = [p for p in model.parameters() if p.requires_grad]
+    matrices = [p for p in free if p.ndim >= 2]
+    vectors = [p for p in free if p.ndim < 2]
     groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
     return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98))
 
@@ -246,26 +333,32 @@ def _log(path: Path, start: int, rank: int) -> Iterator[Callable[[dict[str, Any]
         yield write
 
 
-def _card(config: TrainConfig, panels: Sequence[Panel], cities: Sequence[City], where: Device) -> dict[str, Any]:
-    """What the model has seen: the exposure ledger of this checkpoint."""
+def _card(
+    config: TrainConfig, panels: Sequence[Panel], cities: Sequence[City], where: Device, start_from: Path | None
+) -> dict[str, Any]:
+    """What the model has seen: the exposure ledger of this checkpoint, that of its origin included."""
+    before = {} if start_from is None else json.loads((start_from / TRAINING).read_text("utf-8"))
     return {
         "config": config.as_dict(),
         "device": str(where.device),
-        # Weights have seen what lies between "from" and "until"; the width of the bands also what follows until here.
-        "bands_calibrated_until": [
-            str(p.time[min(split(p.n_step, train=config.train_share).validation[1] + 11, len(p.time) - 1)])
-            for p in panels
-            if config.calibrate
-        ],
         "exposures": [
-            {
-                "city": p.meta.city,
-                "panel_id": p.meta.panel_id,
-                "simulated": p.meta.simulated,
-                "table_versions": p.meta.table_versions,
-                "from": str(p.time[0]),
-                "until": str(p.time[min(c.cuts[1] + 11, len(p.time) - 1)]),
-            }
-            for p, c in zip(panels, cities, strict=True)
+            *before.get("exposures", []),
+            *(
+                {
+                    "city": p.meta.city,
+                    "panel_id": p.meta.panel_id,
+                    "simulated": p.meta.simulated,
+                    "table_versions": p.meta.table_versions,
+                    # Weights have seen what lies between these two; the width of the bands also what follows.
+                    "from": str(p.time[0]),
+                    "until": str(p.time[min(c.cuts[1] + 11, len(p.time) - 1)]),
+                    "bands_until": _bands_until(p, config.train_share) if config.calibrate else None,
+                }
+                for p, c in zip(panels, cities, strict=True)
+            ),
         ],
     }
+
+
+def _bands_until(panel: Panel, train_share: float) -> str:
+    return str(panel.time[min(split(panel.n_step, train=train_share).validation[1] + 11, panel.n_step - 1)])

@@ -27,8 +27,16 @@ class TrainConfig:
         median_weight: Weight of the median among the quantiles of the loss.
         scale_power: Series weigh (their scale / the sequence's mean scale) to this power: 1 makes the loss count
             physical units, 0 makes every series count the same.
+        aggregate_share: Share of the loss that corridors and the network have together, half each, however few tokens
+            they are; 0 counts every token alike.
         keep_spots: Smallest share of a sequence's spots that a step shows; which ones, and in which direction, changes
             from step to step, so that no position becomes a spot's name.
+        lora_rank: Rank of the change that an adapter makes to each matrix of the model it starts from; 0 changes all.
+        conceal_share: Share of the steps in which the panel is shown with holes, which are then to be filled.
+        silent_spots: Share of the spots that such a panel hides altogether.
+        missing_steps: Share of the other values that it hides in gaps.
+        conceal_every: Steps after which other things are hidden.
+        forget_covariates: Share of the windows that are shown without weather and timetable.
         train_share: Share of the windows, from the start, that is trained on.
         calibrate: Stretch the bands until they cover what they say on the validation part.
         seed: Of everything random.
@@ -49,7 +57,14 @@ class TrainConfig:
     average: float = 0.998
     median_weight: float = 1.0
     scale_power: float = 0.0
+    aggregate_share: float = 0.0
     keep_spots: float = 0.5
+    lora_rank: int = 0
+    conceal_share: float = 0.25
+    silent_spots: float = 0.1
+    missing_steps: float = 0.1
+    conceal_every: int = 250
+    forget_covariates: float = 0.1
     train_share: float = 0.6
     calibrate: bool = True
     seed: int = 0
@@ -80,7 +95,24 @@ def joint(**changes: Any) -> TrainConfig:
     return _build(TrainConfig(recipe="joint", steps=12_000, scale_power=0.0), changes)
 
 
-RECIPES = {"single_city": single_city, "quick": quick, "joint": joint}
+def adapt(**changes: Any) -> TrainConfig:
+    """From a pretrained model to a city of which a few days are known: a small adapter in a minute on two CPU cores."""
+    return _build(
+        TrainConfig(
+            recipe="adapt",
+            steps=200,
+            warmup=20,
+            learning_rate=1e-3,
+            average=0.97,
+            lora_rank=8,
+            calibrate=False,
+            checkpoint_every=100,
+        ),
+        changes,
+    )
+
+
+RECIPES = {"single_city": single_city, "quick": quick, "joint": joint, "adapt": adapt}
 
 
 def recipe(name: str, **changes: Any) -> TrainConfig:

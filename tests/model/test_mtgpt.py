@@ -9,6 +9,7 @@ import torch
 from mtgpt.errors import PanelError
 from mtgpt.model.config import size
 from mtgpt.model.mtgpt import MTGPT, Forecaster
+from mtgpt.tokens.sequence import back_to_front
 from tests.synthetic import small_panel
 
 
@@ -73,12 +74,67 @@ def test_bands_do_not_shrink_where_one_patch_hands_over_to_the_next(model, panel
     assert width[:, 12].mean() > 0.85 * width[:, 11].mean()
 
 
-def test_a_spot_that_was_never_seen_has_no_forecast_and_the_others_do(model, panel):
+def silenced(panel, spot: int):
     values = np.array(panel.values)
-    values[:, 3] = np.nan
+    values[:, spot] = np.nan
+    return replace(panel, values=values)
+
+
+@pytest.mark.parametrize("horizon", [12, 30])
+def test_a_spot_that_was_never_measured_is_forecast_from_its_neighbours(model, panel, horizon):
+    forecast = model.forecast(silenced(panel, 3), None, horizon)
+    assert np.isfinite(forecast.quantiles).all()
+    others = [s for s in range(panel.n_spot) if s != 3]
+    assert abs(forecast.median[3].mean() - forecast.median[others].mean()) < 15
+    # The panel leaves it out of its sums, and so does the forecast.
+    shares = panel.aggregation.toarray()[-1, others]
+    expected = shares @ forecast.median[others] / shares.sum()
+    np.testing.assert_allclose(forecast.median[-1], expected, rtol=1e-3)
+
+
+def test_a_virtual_forecast_never_sees_the_future(model, panel):
+    quiet = silenced(panel, 3)
+    at = 500
+    values = np.array(quiet.values)
+    values[at:] = 1e9
+    clean, dirty = (model.forecast(p, panel.time[at], 30) for p in (quiet, replace(quiet, values=values)))
+    assert np.array_equal(clean.quantiles, dirty.quantiles)
+
+
+def test_where_nothing_was_ever_measured_nothing_is_forecast(model, panel):
+    values = np.full_like(panel.values, np.nan)
     forecast = model.forecast(replace(panel, values=values), None, 12)
-    assert np.isnan(forecast.quantiles[3]).all()
-    assert np.isfinite(forecast.quantiles[np.arange(panel.n_series) != 3]).all()
+    assert np.isnan(forecast.quantiles).all()
+
+
+def test_two_readings_are_the_mean_of_both_directions(panel):
+    torch.manual_seed(1)
+    shape = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "head_dim": 8}
+    once = MTGPT(size("nano", **shape, intermediate_size=32)).eval()
+    torch.nn.init.normal_(once.forecast_head.weight, std=0.05)
+    twice = MTGPT(size("nano", **shape, intermediate_size=32, readings=2)).eval()
+    twice.load_state_dict(once.state_dict())
+    cuts = np.array([300, 400])
+    one, two = Forecaster(once, panel).quantiles(cuts), Forecaster(twice, panel).quantiles(cuts)
+    backwards = Forecaster(once, panel)
+    (part,) = backwards.parts
+    backwards.parts = [part[back_to_front(part, panel.n_spot)]]
+    # Quantiles are put in order after they are averaged, so only their mean is the same as that of two forecasts.
+    np.testing.assert_allclose(two.mean(-1), (one + backwards.quantiles(cuts)).mean(-1) / 2, rtol=1e-5)
+    assert not np.allclose(one, two, rtol=1e-5)
+
+
+def test_the_sums_of_a_night_are_those_of_who_reports_then(model, panel):
+    values = np.array(panel.values)
+    values[panel.calendar.slot < 20, 0] = np.nan
+    quiet = replace(panel, values=values)
+    start = int(np.searchsorted(panel.calendar.day, 7))  # midnight of the last but one day
+    forecast = model.forecast(quiet, panel.time[start], 12)
+    shares = panel.aggregation.toarray()[-1, : panel.n_spot].copy()
+    shares[0] = 0
+    expected = shares @ forecast.median[: panel.n_spot] / shares.sum()
+    np.testing.assert_allclose(forecast.median[-1], expected, rtol=1e-3)
+    assert np.isfinite(forecast.median[0]).all()
 
 
 def test_a_forecast_names_its_data_and_its_model(model, panel):

@@ -25,7 +25,7 @@ def inputs(batch: int = 2, context: int = 1, series: int = 7, seed: int = 0) -> 
     g = torch.Generator().manual_seed(seed)
     return {
         "features": torch.randn(batch, context, series, 125, generator=g),
-        "calendar": torch.randn(batch, context, 17, generator=g),
+        "calendar": torch.randn(batch, context, 27, generator=g),
         "anchors": torch.randn(batch, context, series, 12, 3, generator=g),
         "log_error": torch.randn(batch, context, series, 12, 3, generator=g),
         "spread": torch.rand(batch, context, series, 12, generator=g),
@@ -41,6 +41,50 @@ def test_untrained_the_forecast_lies_between_the_anchors():
     assert out.shape == (2, 1, 7, 12, 11)
     assert (out[..., 5] <= given["anchors"].amax(-1) + 1e-5).all()
     assert (out[..., 5] >= given["anchors"].amin(-1) - 1e-5).all()
+
+
+def holes(batch: int = 2, context: int = 1, series: int = 7, seed: int = 1) -> dict[str, torch.Tensor]:
+    g = torch.Generator().manual_seed(seed)
+    return {
+        "gap_anchors": torch.randn(batch, context, series, 12, 3, generator=g),
+        "gap_log_error": torch.randn(batch, context, series, 12, 3, generator=g),
+        "gap_spread": torch.rand(batch, context, series, 12, generator=g),
+    }
+
+
+def test_asked_to_fill_it_answers_both_and_the_forecast_is_the_same():
+    model = tiny()
+    torch.nn.init.normal_(model.fill_head.weight, std=0.1)
+    with torch.no_grad():
+        alone, both = model(**inputs()), model(**inputs(), **holes())
+    assert both.shape == (2, 1, 7, 24, 11)
+    assert torch.equal(both[..., 12:, :], alone)
+    # What looks past the cut may change what is filled and never what is forecast.
+    with torch.no_grad():
+        other = model(**inputs(), **holes(seed=2))
+    assert torch.equal(other[..., 12:, :], alone)
+    assert not torch.equal(other[..., :12, :], both[..., :12, :])
+
+
+def test_untrained_a_gap_is_filled_between_its_anchors():
+    given = holes()
+    with torch.no_grad():
+        filled = MTGPT(size("nano", **TINY)).eval()(**inputs(), **given)[..., :12, 5]
+    assert (filled <= given["gap_anchors"].amax(-1) + 1e-5).all()
+    assert (filled >= given["gap_anchors"].amin(-1) - 1e-5).all()
+
+
+def test_covariates_and_words_that_training_never_showed_leave_the_forecast_nearly_alone():
+    model = tiny()
+    given = inputs()
+    given["calendar"][..., -16:] = 0
+    rainy = {k: v.clone() for k, v in given.items()}
+    rainy["calendar"][..., -16:] = 3
+    with torch.no_grad():
+        assert torch.equal(model(**given), model(**rainy))
+    given["kinds"][..., :] = 63  # the last word that there is room for
+    with torch.no_grad():
+        assert torch.isfinite(model(**given)).all()
 
 
 @pytest.mark.parametrize("context", [1, 3])

@@ -224,6 +224,30 @@ def test_an_aggregate_with_less_than_half_its_weight_forecast_is_not_forecast():
     np.testing.assert_array_equal(out[3, 1], q[3, 1])
 
 
+@pytest.mark.parametrize("method", ["wls", "mint", "bottom_up"])
+def test_a_spot_counts_by_how_often_it_reports(method):
+    A = hierarchy(7, 2, mean=True)
+    q = forecasts(A, 21, dtype=np.float64) + 100
+    presence = np.random.default_rng(22).uniform(0.1, 1, (7, q.shape[1]))
+    out = reconcile(q, LEVELS, A, method=method, presence=presence, minimum=None, **options(method, len(q), 23))
+    full = A.toarray().astype(np.float64)
+    for step in range(q.shape[1]):
+        weight = full * presence[:, step]
+        weight *= (full.sum(1) / weight.sum(1))[:, None]
+        np.testing.assert_allclose(out[7:, step, MIDDLE], weight @ out[:7, step, MIDDLE], rtol=1e-9)
+        if method == "wls":
+            width = q[:, step, LEVELS.index(0.9)] - q[:, step, LEVELS.index(0.1)]
+            expected = textbook(q[:, step, MIDDLE], np.diag(width**2), sparse.csr_array(weight))
+            np.testing.assert_allclose(out[:, step, MIDDLE], expected, rtol=1e-6)
+
+
+def test_where_nobody_ever_reports_all_spots_count_the_same():
+    A = hierarchy(5, 1)
+    q = forecasts(A, 24, dtype=np.float64)
+    never = reconcile(q, LEVELS, A, method="bottom_up", presence=np.zeros((5, q.shape[1])))
+    np.testing.assert_allclose(never, reconcile(q, LEVELS, A, method="bottom_up"), rtol=1e-9)
+
+
 def test_a_series_that_never_varies_does_not_break_the_system():
     A = hierarchy(4, 2)
     q = forecasts(A, 14)

@@ -73,14 +73,20 @@ def test_a_past_value_does_change_the_features(panel, history):
     assert not np.array_equal(clean.features, other.features)
 
 
-def test_a_silent_detector_gets_its_expectation_and_a_mask_of_zeros(panel):
+def test_in_a_gap_the_surprise_before_it_fades_towards_the_expectation(panel):
     values = np.array(panel.values)
-    values[380:401, 2] = np.nan
+    values[340:401, 2] = np.nan
+    values[339, 2] = 20
     history = make_history(replace(panel, values=values), patch=P)
-    view = window(history, np.array([400]))
-    assert (view.seen[0, :, 2] == 0).all()
-    location, scale = view.location[0, 2], view.scale[0, 2]
-    np.testing.assert_allclose(view.z[0, :, 2] * scale + location, view.expected_past[0, :, 2], rtol=1e-4)
+    first, last = (window(history, np.array([cut])) for cut in (351, 400))
+    assert (first.seen[0, :, 2] == 0).all()
+
+    def surprise(view):
+        return view.z[0, :, 2] * view.scale[0, 2] + view.location[0, 2] - view.expected_past[0, :, 2]
+
+    assert (np.diff(np.abs(surprise(first))) < 0).all()
+    assert surprise(first)[0] < -20
+    np.testing.assert_allclose(surprise(last), 0, atol=1e-2)
 
 
 def test_a_panel_of_less_than_a_day_is_refused_with_what_to_do(panel):
