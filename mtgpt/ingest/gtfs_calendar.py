@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import TYPE_CHECKING
 
-import numpy as np
 import polars as pl
 
 from mtgpt.errors import FeedError
@@ -17,6 +16,8 @@ from mtgpt.ingest.gtfs_tables import DAYS
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import numpy as np
+
     from mtgpt.ingest.gtfs_faults import GtfsFaults
     from mtgpt.ingest.gtfs_options import GtfsOptions
     from mtgpt.ingest.gtfs_tables import GtfsZip
@@ -26,6 +27,7 @@ _ADDED, _REMOVED = "1", "2"
 _MOST_PAIRS = 20_000_000
 # Days without any service between two that have some are said to have none, unless the gap is a slip of the pen.
 _MOST_DAYS = 3660
+_MOST_TYPES = 2000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,10 +123,26 @@ def _within(weekly: pl.DataFrame, options: GtfsOptions) -> pl.DataFrame:
 
 
 def _by_type(running: pl.DataFrame) -> tuple[pl.DataFrame, list[np.ndarray]]:
-    active = running.group_by("service_date").agg(pl.col("service").sort().alias("services")).sort("service_date")
-    types: dict[tuple[int, ...], int] = {}
-    found = [types.setdefault(tuple(services), len(types)) for services in active["services"].to_list()]
-    days = active.select("service_date", pl.Series("day_type", found, dtype=pl.Int32))
+    # Which services run is told by hashes that do not depend on their order: lists of a national feed would not fit.
+    service = pl.col("service")
+    named = running.group_by("service_date").agg(
+        pl.len(), one=service.hash(1).bitwise_xor(), two=service.hash(2).bitwise_xor()
+    )
+    days = named.sort("service_date").with_columns(
+        day_type=pl.struct("len", "one", "two").rank("dense").cast(pl.Int32) - 1
+    )
+    shown = days.group_by("day_type").agg(pl.col("service_date").min()).sort("day_type")
+    if shown.height > _MOST_TYPES:
+        raise FeedError(
+            "too many days have a timetable of their own",
+            where=_CALENDAR,
+            got=f"{shown.height:,}",
+            expected=f"at most {_MOST_TYPES:,}",
+            next_step="set the options start and end of the source",
+        )
+    of_type = running.join(shown, on="service_date").sort("day_type", "service").partition_by("day_type")
+    types = [part["service"].to_numpy() for part in of_type]
+    days = days.select("service_date", "day_type")
     if days.height:
         first, last = days["service_date"][0], days["service_date"][-1]
         if last - first < timedelta(days=_MOST_DAYS):
@@ -132,4 +150,4 @@ def _by_type(running: pl.DataFrame) -> tuple[pl.DataFrame, list[np.ndarray]]:
             days = every.join(days, on="service_date", how="left", maintain_order="left").with_columns(
                 pl.col("day_type").fill_null(-1)
             )
-    return days, [np.array(services, dtype=np.uint32) for services in types]
+    return days, types

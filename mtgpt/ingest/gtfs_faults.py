@@ -37,7 +37,7 @@ HEADWAY_UNREADABLE = "headway_unreadable"
 MESSAGES: Mapping[str, str] = {
     ID_MISSING: "the row has no id",
     ID_REPEATED: "an earlier row has the same id or the same place in its trip",
-    DATE_UNREADABLE: "a date or a flag of the calendar is missing or not written as YYYYMMDD, 0 or 1",
+    DATE_UNREADABLE: "a date or a flag is missing or not written as YYYYMMDD, 0 or 1, or the end is before the start",
     TIME_UNREADABLE: "a time is not written as HH:MM:SS, or lies after three days",
     TIME_MISSING: "a stop before the first or after the last time of its trip has no time",
     TIMES_DECREASE: "the vehicle arrives before it left the stop before, or leaves before it arrives",

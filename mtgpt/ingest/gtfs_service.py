@@ -96,14 +96,14 @@ def _trip_starts(passings: Passings) -> np.ndarray:
 def _at_headways(
     often: pl.DataFrame, frequencies: pl.DataFrame, band_s: int, key: list[str], schema: pl.Schema
 ) -> pl.DataFrame:
+    stops = often.group_by("trip").agg(pl.len().alias("stops").cast(pl.Int64))
+    pairs = int(frequencies.join(stops, on="trip")["stops"].sum())
+    _refuse_many(pairs)
     base = pl.col("start") + pl.col("offset")
     reach = base + (pl.col("runs") - 1) * pl.col("headway")
     windows = often.join(frequencies, on="trip").with_columns(base=base, low=base // band_s, high=reach // band_s)
     cells = int(windows.select((pl.col("high") - pl.col("low") + 1).sum()).item() or 0)
-    if cells > _MOST_CELLS:
-        raise FeedError(
-            "too many departures at headways", where="frequencies.txt", got=f"{cells:,}", expected=f"{_MOST_CELLS:,}"
-        )
+    _refuse_many(cells)
     step = pl.col("headway")
     least = pl.max_horizontal(0, -((pl.col("base") - pl.col("band") * band_s) // step))
     most = pl.min_horizontal(pl.col("runs") - 1, ((pl.col("band") + 1) * band_s - 1 - pl.col("base")) // step)
@@ -122,6 +122,16 @@ def _at_headways(
     )
 
 
+def _refuse_many(cells: int) -> None:
+    if cells > _MOST_CELLS:
+        raise FeedError(
+            "headways make too many departures",
+            where="frequencies.txt",
+            got=f"{cells:,} stops and bands",
+            expected=f"at most {_MOST_CELLS:,}",
+        )
+
+
 def service_rows(
     supply: Supply, calendar: Calendar, stop_ids: pl.Series, route_ids: pl.Series, *, band_s: int
 ) -> Iterator[Chunk]:
@@ -135,7 +145,7 @@ def service_rows(
         band_s: Length of a band.
     """
     patterns = _Patterns(supply=supply, stop_ids=stop_ids, route_ids=route_ids, band_s=band_s)
-    names, trips = [], []
+    names, trips, rows = [], [], 0
     seen: set[str] = set()
     waiting: list[pl.DataFrame] = []
     for services in calendar.day_types:
@@ -146,6 +156,14 @@ def service_rows(
         if name not in seen:
             seen.add(name)
             waiting.append(patterns.rows(pattern, name))
+            rows += waiting[-1].height
+            if rows > _MOST_CELLS:
+                raise FeedError(
+                    "the timetables of all kinds of days are too long together",
+                    where="calendar.txt",
+                    got=f"more than {_MOST_CELLS:,} rows",
+                    next_step="set the options start and end of the source",
+                )
         if sum(frame.height for frame in waiting) >= _CHUNK_ROWS:
             yield Chunk(table="service", frame=pl.concat(waiting))
             waiting.clear()

@@ -103,12 +103,13 @@ def _judged(rows: pl.DataFrame, known: pl.DataFrame, options: GtfsOptions, fault
         for typed, text in (("lon", "stop_lon"), ("lat", "stop_lat"))
     )
     has_parent = pl.col("parent_station").is_in(known["stop_id"].implode()).fill_null(value=False)
+    names = pl.concat_str("stop_id", "stop_name", ignore_nulls=True)
     fault = first_fault(
         (pl.col("stop_id").is_null(), ID_MISSING),
         (number | ~pl.col("location_type").is_in(["0", "1", *_PARTS]), NUMBER_UNREADABLE),
         (~part & (pl.col("lon").is_null() | pl.col("lat").is_null()), PLACE_MISSING),
         (part & ~has_parent, STATION_UNKNOWN),
-        (pl.col("stop_name").str.contains(NOT_UTF8, literal=True), TEXT_UNREADABLE),
+        (names.str.contains(NOT_UTF8, literal=True), TEXT_UNREADABLE),
     )
     judged = rows.with_columns(fault)
     if options.bbox is not None:

@@ -190,6 +190,7 @@ class GtfsZip:
             names = _header(stream, where)
             chosen = choose(names)
             first, line = 0, 2
+            yield 0, pl.DataFrame(schema=dict.fromkeys(chosen, pl.String))
             for data in _whole_records(stream, where):
                 texts = _parsed(data, names, chosen, where=where, line=line)
                 yield first, texts
