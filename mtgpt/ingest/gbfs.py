@@ -48,7 +48,9 @@ class GbfsOptions(BaseModel):
         default=3600, ge=60, description="A station that has not reported for so long is quarantined, in seconds."
     )
     clock: Literal["station", "file"] = Field(
-        default="station", description="Whose time a station's counts are of: its last_reported, or the file's own."
+        default="station",
+        description="Whose time a station's counts are of: its last_reported, or the file's last_updated, for systems "
+        "whose stations have no clock or tell when their counts last changed.",
     )
     cell_m: int = Field(
         default=500, ge=100, le=10_000, description="Side of the cells that free vehicles are counted in."

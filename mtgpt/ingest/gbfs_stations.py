@@ -145,7 +145,7 @@ def station_counts(
         capacities: Of stations where known.
         interval_s: Time is floored to it.
         stale_s: How old a report may be when the file is written.
-        own_clock: Whether a value is of the time of the station's report, or of the file's.
+        own_clock: Whether a value is of the time of the station's report, or of the file's, and reports are not looked at.
     """
     twice = _contradictory(stations)
     rows = []
@@ -156,8 +156,8 @@ def station_counts(
         if item_fault == ITEM_UNREADABLE:
             rows.append((None, "bikes_available", None, interval_s, None, *_marks(row, item_fault, given)))
         reported = moment(station.get("last_reported"))
-        fault = item_fault or _clock_fault(reported, updated, stale_s)
-        at = reported if own_clock else updated or reported
+        fault = item_fault or (_clock_fault(reported, updated, stale_s) if own_clock else None)
+        at = reported if own_clock else updated
         start = None if at is None else floored(at, interval_s)
         for variable, names, switch in _COUNTS:
             written = next((station[name] for name in names if name in station), None)

@@ -102,7 +102,7 @@ def test_a_station_whose_clock_is_off_is_quarantined_by_name(tmp_path, reported,
 
 
 def test_where_stations_have_no_clock_of_their_own_the_files_counts(tmp_path):
-    verdict = counts(tmp_path, status(last_reported=UPDATED - 600), clock="file")
+    verdict = counts(tmp_path, status(last_reported=0), clock="file")
     assert verdict.good["time_start"].unique().to_list() == [SEVEN]
     own = counts(tmp_path, status(last_reported=UPDATED - 600))
     assert own.good["time_start"].dt.strftime("%H:%M").unique().to_list() == ["06:50"]
