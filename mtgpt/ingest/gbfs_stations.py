@@ -145,7 +145,7 @@ def station_counts(
         capacities: Of stations where known.
         interval_s: Time is floored to it.
         stale_s: How old a report may be when the file is written.
-        own_clock: Whether a value is of the time of the station's report, or of the file's, and reports are not looked at.
+        own_clock: Whether a value is of the time of the station's report; otherwise the file's, and no report is stale.
     """
     twice = _contradictory(stations)
     rows = []
