@@ -109,7 +109,9 @@ def context(received_at: datetime = NOW, zone: str = ZONE) -> FeedContext:
     return FeedContext(city_id="testville", time_zone=zone, source_id="live", received_at=received_at, salt=b"")
 
 
-def read(folder: Path, data: bytes, *, static: bytes | None = None, received_at: datetime = NOW) -> dict[str, pl.DataFrame]:
+def read(
+    folder: Path, data: bytes, *, static: bytes | None = None, received_at: datetime = NOW
+) -> dict[str, pl.DataFrame]:
     """Tables of a message."""
     files = {"data": file(folder, data)}
     if static is not None:

@@ -32,7 +32,12 @@ def test_a_visit_has_the_time_and_delay_of_its_departure_and_at_the_end_those_of
 
 def test_a_time_of_zero_is_no_time(tmp_path):
     feed = message()
-    trip(feed, "t1", {"stop_id": "A", "arrival": {"time": 60}, "departure": {"time": 0}}, {"stop_id": "B", "arrival": {"time": 0}})
+    trip(
+        feed,
+        "t1",
+        {"stop_id": "A", "arrival": {"time": 60}, "departure": {"time": 0}},
+        {"stop_id": "B", "arrival": {"time": 0}},
+    )
     sound, faulty = visits(tmp_path, feed)
     assert (sound["time"], sound["__fault"]) == (60, None)
     assert (faulty["time"], faulty["__fault"]) == (None, "time_unknown")
@@ -41,9 +46,23 @@ def test_a_time_of_zero_is_no_time(tmp_path):
 def test_what_is_said_of_a_stop_and_of_a_trip_is_its_status(tmp_path):
     feed = message()
     at = {"departure": {"time": 60}}
-    trip(feed, "t1", {"stop_id": "A", "relation": 1}, {"stop_id": "B", "relation": 2}, {"stop_id": "C", **at}, start_date="20240514")
+    trip(
+        feed,
+        "t1",
+        {"stop_id": "A", "relation": 1},
+        {"stop_id": "B", "relation": 2},
+        {"stop_id": "C", **at},
+        start_date="20240514",
+    )
     for number, relation in enumerate((1, 2, 3, 6, 7, 8), start=2):
-        trip(feed, f"t{number}", {"stop_id": "A", **at}, schedule_relationship=relation, start_date="20240514", start_time="11:00:00")
+        trip(
+            feed,
+            f"t{number}",
+            {"stop_id": "A", **at},
+            schedule_relationship=relation,
+            start_date="20240514",
+            start_time="11:00:00",
+        )
     found = {(row["trip_id"], row["spot_id"]): row["status"] for row in visits(tmp_path, feed)}
     assert found == {
         ("t1", "A"): "skipped",
@@ -87,7 +106,9 @@ def test_a_stop_assigned_in_operation_is_where_the_visit_is(tmp_path):
     [("", date(2024, 5, 14), None), ("20240513", date(2024, 5, 13), None), ("2024051", None, "time_unreadable"),
      ("20990101", None, "time_unreadable"), ("20240532", None, "time_unreadable")],
 )  # fmt: skip
-def test_a_service_day_is_guessed_where_it_is_absent_and_refused_where_it_is_nonsense(tmp_path, start_date, expected, fault):
+def test_a_service_day_is_guessed_where_it_is_absent_and_refused_where_it_is_nonsense(
+    tmp_path, start_date, expected, fault
+):
     feed = message()
     trip(feed, "t1", {"stop_id": "A", "departure": {"time": 60}}, **({"start_date": start_date} if start_date else {}))
     (row,) = visits(tmp_path, feed)
@@ -102,7 +123,13 @@ def test_the_hours_after_midnight_belong_to_the_day_before(tmp_path):
 
 def test_a_time_days_away_is_put_aside(tmp_path):
     feed = message()
-    trip(feed, "t1", {"stop_id": "A", "departure": {"time": 3 * 86_400}}, {"stop_id": "B", "departure": {"time": 60}}, start_date="20240514")
+    trip(
+        feed,
+        "t1",
+        {"stop_id": "A", "departure": {"time": 3 * 86_400}},
+        {"stop_id": "B", "departure": {"time": 60}},
+        start_date="20240514",
+    )
     faults = {row["spot_id"]: row["__fault"] for row in visits(tmp_path, feed)}
     assert faults == {"A": "time_far_from_report", "B": None}
 
@@ -111,7 +138,12 @@ def test_the_timetable_fills_delay_day_line_and_direction(tmp_path):
     feed = message()
     trip(feed, "t1", {"stop_id": "B", "arrival": {"time": 660}})
     (first, *_) = visits(tmp_path, feed, static=timetable(PLAN))
-    assert (first["delay_s"], first["service_date"], first["route_id"], first["direction"]) == (60.0, date(2024, 5, 14), "R1", "1")
+    assert (first["delay_s"], first["service_date"], first["route_id"], first["direction"]) == (
+        60.0,
+        date(2024, 5, 14),
+        "R1",
+        "1",
+    )
     assert first["stop_sequence"] == 2
 
 
@@ -139,7 +171,11 @@ def test_a_delay_of_the_whole_trip_holds_for_the_stops_ahead(tmp_path):
     feed = message()
     trip(feed, "t1", start_date="20240514", delay=-60)
     rows = visits(tmp_path, feed, static=timetable(PLAN))
-    assert [(row["spot_id"], row["time"], row["delay_s"]) for row in rows] == [("B", 540, -60.0), ("C", 1140, -60.0), ("D", 1740, -60.0)]
+    assert [(row["spot_id"], row["time"], row["delay_s"]) for row in rows] == [
+        ("B", 540, -60.0),
+        ("C", 1140, -60.0),
+        ("D", 1740, -60.0),
+    ]
 
 
 def test_a_canceled_trip_is_canceled_at_every_stop_of_its_timetable_and_an_event_without_one(tmp_path):
@@ -152,7 +188,12 @@ def test_a_canceled_trip_is_canceled_at_every_stop_of_its_timetable_and_an_event
     tables = read(tmp_path, feed.SerializeToString())
     assert list(tables) == ["event"]
     (event,) = tables["event"].to_dicts()
-    assert (event["event_id"], event["kind"], event["effect"], event["routes"]) == ("canceled:20240514:t1", "schedule_change", "NO_SERVICE", '["R1"]')
+    assert (event["event_id"], event["kind"], event["effect"], event["routes"]) == (
+        "canceled:20240514:t1",
+        "schedule_change",
+        "NO_SERVICE",
+        '["R1"]',
+    )
 
 
 def test_a_stop_visited_twice_is_paired_from_the_end(tmp_path):
@@ -205,14 +246,19 @@ def test_both_clock_changes_keep_the_time_of_the_timetable(tmp_path):
         stamp = int((day + timedelta(hours=noon_utc)).timestamp())
         feed = message(stamp)
         trip(feed, "t1", {"stop_id": "A", "departure": {"time": stamp - STAMP + 45}}, start_date=f"{day:%Y%m%d}")
-        rows = read(tmp_path, feed.SerializeToString(), static=timetable({"t1": [("A", "12:00:00")]}), received_at=day + timedelta(days=1))
+        rows = read(
+            tmp_path,
+            feed.SerializeToString(),
+            static=timetable({"t1": [("A", "12:00:00")]}),
+            received_at=day + timedelta(days=1),
+        )
         assert rows["stop_visit"]["delay_s"].to_list() == [45.0]
 
 
 def test_delays_without_times_want_a_timetable_and_say_so(tmp_path):
     feed = message()
     trip(feed, "t1", {"stop_id": "A", "departure": {"delay": 60}})
-    with pytest.raises(FeedError, match="gives delays and no times.*files: static"):
+    with pytest.raises(FeedError, match=r"gives delays and no times.*files: static"):
         visits(tmp_path, feed)
     assert visits(tmp_path, feed, static=timetable(PLAN))[0]["time"] == 60
 
@@ -253,11 +299,19 @@ def test_an_alert_is_a_row_per_language_with_what_it_concerns(tmp_path):
     alert.informed_entity.add(route_id="R1", agency_id="MTA")
     alert.cause, alert.effect, alert.severity_level = 10, 1, 4
     rows = read(tmp_path, feed.SerializeToString())["event"].to_dicts()
-    assert [(row["language"], row["title"], row["text"]) for row in rows] == [("en", "Closed", "Until noon"), ("zh-CN", "关闭", None)]
+    assert [(row["language"], row["title"], row["text"]) for row in rows] == [
+        ("en", "Closed", "Until noon"),
+        ("zh-CN", "关闭", None),
+    ]
     one = rows[0]
     assert (one["start"], one["end"], one["url"]) == (NOW, None, "http://x/1")
     assert (one["spots"], one["routes"]) == ('["A"]', '["R1"]')
-    assert (one["kind"], one["cause"], one["effect"], one["severity"]) == ("alert", "CONSTRUCTION", "NO_SERVICE", "high")
+    assert (one["kind"], one["cause"], one["effect"], one["severity"]) == (
+        "alert",
+        "CONSTRUCTION",
+        "NO_SERVICE",
+        "high",
+    )
     assert '"agencies": ["MTA"]' in one["attributes"]
 
 
@@ -268,11 +322,21 @@ def test_a_message_without_entities_is_a_sound_one(tmp_path):
 
 def test_names_that_are_no_utf8_are_put_aside_and_the_others_kept(tmp_path):
     feed = message()
-    trip(feed, "t1", {"stop_id": "SPOTX", "departure": {"time": 60}}, {"stop_id": "B", "departure": {"time": 90}}, start_date="20240514")
+    trip(
+        feed,
+        "t1",
+        {"stop_id": "SPOTX", "departure": {"time": 60}},
+        {"stop_id": "B", "departure": {"time": 90}},
+        start_date="20240514",
+    )
     trip(feed, "TRIPX", {"stop_id": "A", "departure": {"time": 60}}, start_date="20240514")
     data = feed.SerializeToString().replace(b"SPOTX", b"SPOT\xff").replace(b"TRIPX", b"TRIP\xff")
     rows = read(tmp_path, data)["stop_visit"].to_dicts()
-    assert sorted((row["spot_id"] or "-", row["__fault"] or "-") for row in rows) == [("-", "text_unreadable"), ("A", "text_unreadable"), ("B", "-")]
+    assert sorted((row["spot_id"] or "-", row["__fault"] or "-") for row in rows) == [
+        ("-", "text_unreadable"),
+        ("A", "text_unreadable"),
+        ("B", "-"),
+    ]
 
 
 def test_reading_the_same_bytes_twice_gives_the_same_rows(tmp_path):
