@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 from typing import TYPE_CHECKING
 
-import polars as pl
 import pytest
 
 from mtgpt.errors import LakeError, UsageError
@@ -17,6 +16,8 @@ from tests.cli.feeds import matrix
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import polars as pl
 
     from mtgpt.ingest.manifest import CityManifest
 
