@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,7 +10,7 @@ import typer
 from rich.console import Group
 from rich.text import Text
 
-from mtgpt.cli.ledger import results_table
+from mtgpt.cli.ledger import results_table, suspect_text
 from mtgpt.cli.show import emit, fail, progress
 from mtgpt.errors import UsageError
 from mtgpt.settings import settings
@@ -76,6 +77,12 @@ def _report(outcome: CityOutcome) -> RenderableType:
         parts.append(
             Text(f"\n{quarantined:,} rows were put aside: mtgpt lake quarantine --city {outcome.city}", style="yellow")
         )
+    suspect = Counter[str]()
+    for one in outcome.batches:
+        if one.status == "committed":
+            suspect.update(one.tables.get("observation", {}).get("flagged", {}))
+    if suspect:
+        parts.append(Text(f"\n{suspect_text(suspect)}", style="yellow"))
     return Group(*parts)
 
 

@@ -9,7 +9,7 @@ import typer
 from rich.console import Group
 from rich.text import Text
 
-from mtgpt.cli.ledger import SHORT, Line, ledger_table, results_table
+from mtgpt.cli.ledger import SHORT, Line, ledger_table, results_table, suspect_text
 from mtgpt.cli.show import emit, progress, rows_table
 from mtgpt.errors import LakeError, UsageError
 from mtgpt.settings import settings
@@ -86,10 +86,19 @@ def quarantine(
     limit: Limit = 20,
     as_json: Json = False,
 ) -> None:
-    """Shows the rows that were refused: which rule, what was got, what was expected, the raw row."""
+    """Shows the rows that were refused: by rule with an example, then one by one with what was got and expected.
+
+    What each rule means and what to do about it: mtgpt/lake/README.md.
+    """
+    import polars as pl
+
     lake = _lake()
     rows = lake.quarantine(city, None if batch is None else lake.batch_id(batch))
-    rules = rows.group_by("source_id", "table_name", "rule_id").len("rows").sort("rows", descending=True)
+    rules = (
+        rows.group_by("source_id", "table_name", "rule_id", maintain_order=True)
+        .agg(pl.len().alias("rows"), *(pl.col(name).first() for name in ("batch_id", "row", "message", "raw")))
+        .sort("rows", "source_id", "table_name", "rule_id", descending=[True, False, False, False])
+    )
     data = {"total": rows.height, "by_rule": rules, "rows": rows.head(limit)}
     emit(data, as_json=as_json, table=lambda: _quarantine_text(rows, rules, limit))
 
@@ -99,6 +108,9 @@ def replay(
     batch: Annotated[str | None, typer.Argument(help="Batch; the beginning of its id is enough.")] = None,
     held: Annotated[bool, typer.Option("--held", help="All batches that are held.")] = False,
     quarantined: Annotated[bool, typer.Option("--quarantined", help="All batches with refused rows.")] = False,
+    accept: Annotated[
+        bool, typer.Option("--accept", help="Take the batch's values as right, however far they are from the past.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Reads raw files again and judges them with today's contracts; what is good now and not there yet lands."""
@@ -109,11 +121,13 @@ def replay(
 
     if (batch is None) == (not (held or quarantined)):
         raise UsageError("say what to replay", expected="a batch, or --held, or --quarantined")
+    if accept and batch is None:
+        raise UsageError("values are accepted batch by batch", expected="mtgpt lake replay BATCH --accept")
     now, lake = settings(), _lake()
     failures: list[dict[str, Any]] = []
     with progress("replay", quiet=as_json) as say:
         if batch is not None:
-            results = [replay_one(lake.batch_id(batch), lake, settings=now, progress=say)]
+            results = [replay_one(lake.batch_id(batch), lake, settings=now, progress=say, accept=accept)]
         else:
             results = replay_many(
                 lake,
@@ -191,6 +205,8 @@ def _status_tables(found: LakeStatus, ledger: pl.DataFrame) -> RenderableType:
         parts.append(Text(f"\n{found.held} batches are held: mtgpt lake quarantine says why", style="red"))
     if found.quarantined:
         parts.append(Text(f"\n{found.quarantined:,} rows in quarantine: mtgpt lake quarantine", style="yellow"))
+    if found.suspect:
+        parts.append(Text(f"\n{suspect_text(found.suspect)}", style="yellow"))
     return Group(*parts)
 
 
@@ -222,10 +238,16 @@ def _cut(value: Any) -> Any:
 def _quarantine_text(rows: pl.DataFrame, rules: pl.DataFrame, limit: int) -> RenderableType:
     if not rows.height:
         return Text("Nothing in quarantine.")
-    parts: list[RenderableType] = [
-        rows_table(rules.iter_rows(), rules.columns, title=f"{rows.height:,} rows were refused"),
-        Text(f"\nthe first {min(limit, rows.height):,}", style="italic"),
-    ]
+    columns = ["source_id", "table_name", "rule_id", "rows"]
+    counts = rules.select(columns).iter_rows()
+    parts: list[RenderableType] = [rows_table(counts, columns, title=f"{rows.height:,} rows were refused")]
+    for rule in rules.iter_rows(named=True):
+        parts += [
+            Text(f"\n{rule['table_name']} {rule['rule_id']} ({rule['source_id']}), for example", style="italic"),
+            Text(f"  {rule['message']}"),
+            Text(f"  {rule['raw']}", style="dim"),
+        ]
+    parts.append(Text(f"\nthe first {min(limit, rows.height):,}", style="italic"))
     for row in rows.head(limit).iter_rows(named=True):
         place = "" if row["row"] is None else f" row {row['row']:,}"
         again = "" if row["replayed_in"] is None else f" (judged again in {row['replayed_in'][:SHORT]})"

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from rich.console import RenderableType
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _STATUS = {"committed": "landed", "replay": "known", "held": "HELD", "replayed": "replayed"}
 _STYLE = {"committed": "green", "held": "bold red"}
+SCALE_JUMP = "scale_jump"
 SHORT = 8
 """Digits of a batch id that are shown; as many are enough to name it."""
 
@@ -91,8 +92,21 @@ def results_table(results: Sequence[BatchResult], *, title: str | None = None) -
     return Group(ledger_table(map(result_line, results), last="s", title=title), *(_explained(one) for one in held))
 
 
+def suspect_text(counts: Mapping[str, int]) -> str:
+    """What to say of rows that landed and whose values look wrong, by reason."""
+    said = ", ".join(f"{number:,} {reason}" for reason, number in counts.items())
+    return f"{sum(counts.values()):,} values look wrong ({said}); panels leave them out"
+
+
 def _explained(one: BatchResult) -> Text:
     batch = one.batch_id[:SHORT]
+    if (one.reason or "").startswith(SCALE_JUMP):
+        return Text(
+            f"\n{one.source_id}: batch {batch} is held, no table was touched. {one.reason}.\n"
+            f"  If the feed changed its unit:  mend the source's options, then ingest again\n"
+            f"  If the values are right:       mtgpt lake replay {batch} --accept",
+            style="red",
+        )
     return Text(
         f"\n{one.source_id}: batch {batch} is held, no table was touched. {one.reason}.\n"
         f"  What is wrong with the rows:  mtgpt lake quarantine --batch {batch}\n"

@@ -125,6 +125,7 @@ class Lake:
         # that for good.
         if not self.table(BATCH).exists:
             return
+        self.table(BATCH).refuse_torn_log()
         with refusals(BATCH):
             written = self.scan(BATCH).select("tables").collect()["tables"].drop_nulls().to_list()
         promised: dict[str, int] = {}
@@ -132,6 +133,7 @@ class Lake:
             for name, facts in json.loads(tables).items():
                 promised[name] = max(promised.get(name, -1), -1 if facts["version"] is None else facts["version"])
         for name, version in promised.items():
+            self.table(name).refuse_torn_log()
             newest = self.version(name) if version >= 0 else None
             if version >= 0 and (newest is None or newest < version):
                 raise LakeError(

@@ -96,7 +96,7 @@ class Hourly:
         self.rows += observations.height
 
 
-def look(hourly: Hourly, staged: Staging, past: Past) -> Look:
+def look(hourly: Hourly, staged: Staging, past: Past, *, accept: bool = False) -> Look:
     """Looks for observations that look wrong beside the past, or beside each other where there is none.
 
     A long batch is looked at in windows, each with the ones before it as its past, so that memory is bounded.
@@ -105,6 +105,7 @@ def look(hourly: Hourly, staged: Staging, past: Past) -> Look:
         hourly: Of the batch.
         staged: The batch's good rows; they are read only where an hourly value alone proves nothing.
         past: Of the batch's source; it is not changed.
+        accept: Find nothing: whatever the values are, they are right.
 
     Raises:
         LakeError: The past cannot be read.
@@ -120,11 +121,14 @@ def look(hourly: Hourly, staged: Staging, past: Past) -> Look:
             variable = str(name)
             old = pasts.get(variable, SCHEMA.to_frame())
             hours, ids = _grid(old, rows, may_rest=variable in resting)
-            found, jump = findings(hours)
-            jumps.setdefault(variable, []).append(jump)
-            marks.append(_marks(found, ids, variable, staged))
+            if not accept:
+                found, jump = findings(hours)
+                jumps.setdefault(variable, []).append(jump)
+                marks.append(_marks(found, ids, variable, staged))
             others = old.filter(~pl.col("spot_id").is_in(ids.implode()))
-            pasts[variable] = recent(pl.concat([others, _past(hours, ids, variable, marks[-1])]))
+            pasts[variable] = recent(
+                pl.concat([others, _past(hours, ids, variable, marks[-1] if not accept else marks[0])])
+            )
     return Look(marks=pl.concat(marks), hold=_hold(jumps), hours=pl.concat(pasts.values()))
 
 

@@ -109,6 +109,7 @@ def read_batch(
     staged: Staging,
     progress: Callable[[str], None],
     past: Past | None = None,
+    accept: bool = False,
 ) -> Judged:
     """Reads and judges a batch, chunk by chunk, and then its values beside the source's past.
 
@@ -121,6 +122,7 @@ def read_batch(
         staged: Where its rows go.
         progress: Called with what is going on.
         past: What values are compared with; it takes in those of a batch that may land. None compares nothing.
+        accept: Take all values as right.
 
     Raises:
         FeedError: The bytes are not what their kind says, or hold no row at all.
@@ -138,7 +140,7 @@ def read_batch(
             "the feed holds no rows", where=f"{batch.source_id}: {label}", got="0 rows", next_step="check the source"
         )
     if past is not None and judged.hourly is not None and judged.hourly.rows:
-        judged.seen = look(judged.hourly, staged, past)
+        judged.seen = look(judged.hourly, staged, past, accept=accept)
         if judged.hold_reason(lake) is None:
             past.become(judged.seen.hours)
     return judged

@@ -36,6 +36,7 @@ def replay(
     settings: Settings,
     progress: Callable[[str], None] | None = None,
     kinds: Mapping[str, Adapter] | None = None,
+    accept: bool = False,
 ) -> BatchResult:
     """Reads a batch's raw files again and judges them with today's contracts and adapter.
 
@@ -45,6 +46,8 @@ def replay(
         settings: The salt of trip keys.
         progress: Called with what is going on.
         kinds: Adapters by kind; the built-in ones if not given.
+        accept: Take its values as right, however far they are from the source's past: they land unmarked and become
+            part of that past.
 
     Returns:
         The replay's own result: ``committed``, with its own id and row in the ledger, where the original is then
@@ -68,7 +71,7 @@ def replay(
     if adapter is None:
         raise NotFound("no adapter reads this kind any more", where=batch_id, got=row["kind"])
     batch = _again(row, lake, adapter_version=adapter.version)
-    before = _judged_before(row, batch, lake)
+    before = None if accept and row["status"] == "held" else _judged_before(row, batch, lake)
     if before is not None:
         return dataclasses.replace(before, seconds=time.monotonic() - started)
     options = adapter.Options.model_validate_json(json.dumps(recipe["options"]))
@@ -82,8 +85,12 @@ def replay(
     with workspace(lake.staging) as folder:
         staged = Staging(folder=folder)
         say = progress or (lambda _: None)
-        judged = read_batch(adapter, options, batch, lake, context=context, staged=staged, progress=say)
+        past = lake.past(batch.city_id, batch.source_id)
+        judged = read_batch(
+            adapter, options, batch, lake, context=context, staged=staged, progress=say, past=past, accept=accept
+        )
         result = land(batch, judged, lake, landing=Landing(replayed=row))
+        past.save()
     return dataclasses.replace(result, seconds=time.monotonic() - started)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,6 +13,8 @@ from mtgpt.lake.disk import refusals
 from mtgpt.lake.lake import QUARANTINE
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from mtgpt.lake.lake import Lake
 
 
@@ -44,6 +48,7 @@ class LakeStatus:
         batches: Rows of the ledger.
         held: Batches that wait for a fix.
         quarantined: Refused rows that were not judged again.
+        suspect: Rows that landed and whose values looked wrong, by reason; panels leave them out.
         raw_files: Objects in bronze.
         raw_bytes: Their size.
     """
@@ -54,6 +59,7 @@ class LakeStatus:
     batches: int
     held: int
     quarantined: int
+    suspect: Mapping[str, int]
     raw_files: int
     raw_bytes: int
 
@@ -75,9 +81,18 @@ def status(lake: Lake) -> LakeStatus:
         batches=ledger.height,
         held=ledger.filter(pl.col("status") == "held").height,
         quarantined=int(waiting),
+        suspect=_suspect(ledger),
         raw_files=len(sizes),
         raw_bytes=sum(sizes),
     )
+
+
+def _suspect(ledger: pl.DataFrame) -> dict[str, int]:
+    counts = Counter[str]()
+    for tables in ledger.filter(pl.col("status") != "held")["tables"]:
+        for facts in json.loads(tables).values():
+            counts.update(facts.get("flagged", {}))
+    return dict(sorted(counts.items()))
 
 
 def _table(lake: Lake, name: str) -> TableStatus:

@@ -51,11 +51,12 @@ _PARTITIONS = {
     "document": ("city_id",),
 }
 _TIME = ("time_start", "start_time", "time")
+_CHECKPOINT_EVERY = 50
 # Versions name the data a panel was built from: they must stay readable until someone vacuums on purpose.
 _CONFIGURATION = {
     "delta.logRetentionDuration": "interval 3650 days",
     "delta.deletedFileRetentionDuration": "interval 30 days",
-    "delta.checkpointInterval": "50",
+    "delta.checkpointInterval": str(_CHECKPOINT_EVERY),
 }
 _NO_HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
 _SIGNED = {pa.uint64(): pa.int64()}
@@ -128,6 +129,29 @@ class Table:
                 self._sync(table)
         self.opened[self.path] = self._with_new_columns(table)
         return self.opened[self.path]
+
+    def refuse_torn_log(self) -> None:
+        """Looks at the sizes of the log's last entries; nothing is read.
+
+        A disk that lost power may keep an entry's name and lose its bytes. Delta takes such an entry for a version in
+        which nothing happened, so the rows that it acknowledged would be gone without a word.
+
+        Raises:
+            LakeError: An entry is empty.
+        """
+        if not self.exists:
+            return
+        newest = self.open().version()
+        # Older entries are in a checkpoint, which is read in their place.
+        for version in range(max(0, newest - _CHECKPOINT_EVERY), newest + 1):
+            entry = self.path / "_delta_log" / f"{version:020d}.json"
+            if entry.is_file() and entry.stat().st_size == 0:
+                raise LakeError(
+                    "an entry of the table's log is empty",
+                    where=entry,
+                    got="0 bytes",
+                    next_step="restore the folder of the lake, or ingest anew into another MTGPT_HOME",
+                )
 
     def _newest(self) -> DeltaTable:
         # To open a table is to read its log; a writer that has it open reads only what was added since.
