@@ -1,10 +1,11 @@
 """The ingest flow on a city of two detectors, with Prefect's real engine."""
 
+import importlib.util
 from pathlib import Path
 
 import pytest
 
-from mtgpt.errors import FeedError, ManifestError
+from mtgpt.errors import FeedError, ManifestError, UsageError
 
 pytestmark = pytest.mark.slow
 
@@ -93,3 +94,52 @@ def test_a_manifest_with_an_unknown_key_stops_before_anything_is_pulled(flows, c
     with pytest.raises(ManifestError, match="colour"):
         flows.ingest(manifest)
     assert not (home / "lake").exists()
+
+
+def test_the_live_flow_asks_each_source_once_and_fails_where_one_does(prefect_api, city, home, tmp_path):
+    from flows.live import live
+    from mtgpt.lake.lake import Lake
+
+    manifest = city("live", speed=60, flow=400)
+    text = (
+        Path(manifest)
+        .read_text("utf-8")
+        .replace("path: speed.csv", "path: 'spe*.csv'")
+        .replace("path: flow.csv", "path: 'flo*.csv'")
+    )
+    Path(manifest).write_text(text, "utf-8")
+    live(manifest)
+    assert Lake.open(home / "lake").scan("observation").collect().height == 480
+    (tmp_path / "speed_2.csv").write_text("time,a,b\n2024-03-02T00:00:00,1\n2024-", "utf-8")
+    with pytest.raises(FeedError, match="speed"):
+        live(manifest)
+
+
+def test_cities_are_tasks_of_one_flow(prefect_api, city, home):
+    from flows.cities import cities
+    from mtgpt.lake.lake import Lake
+
+    batches = cities([city("east", speed=60), city("west", flow=400)])
+    ledger = Lake.open(home / "lake").ledger()
+    assert sorted(batches) == sorted(ledger["batch_id"])
+    assert sorted(ledger["city_id"]) == ["east", "west"]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.skipif(
+    importlib.util.find_spec("prefect_ray") is None, reason="prefect-ray is not installed: pip install 'mtgpt[ray]'"
+)
+def test_cities_are_ray_tasks_where_they_are_asked_to_be(prefect_api, city, home):
+    from flows.cities import on_ray
+    from mtgpt.lake.lake import Lake
+
+    batches = on_ray()([city("east", speed=60), city("west", flow=400)])
+    assert sorted(batches) == sorted(Lake.open(home / "lake").ledger()["batch_id"])
+
+
+def test_without_prefect_ray_the_sentence_says_what_to_install(prefect_api, monkeypatch):
+    from flows import cities
+
+    monkeypatch.setattr(cities.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UsageError, match=r"pip install 'mtgpt\[ray\]'"):
+        cities.on_ray()
