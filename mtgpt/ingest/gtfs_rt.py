@@ -49,6 +49,11 @@ class GtfsRtOptions(BaseModel):
         description="Least share of the entities (trips and vehicles) that the messages of the last half hour had; "
         "a message with fewer is held. 0 takes any.",
     )
+    prefix: str = Field(
+        default="",
+        pattern=r"^[A-Za-z0-9_.:-]{0,32}$",
+        description="Put before every stop id, as in the source of the timetable.",
+    )
 
 
 class GtfsRtAdapter:
@@ -73,6 +78,7 @@ class GtfsRtAdapter:
             feed_time=message.feed_time or _newest(message) or context.received_at,
             zone=(timetable.zone if timetable else None) or context.time_zone,
             timetable=timetable,
+            prefix=options.prefix,
         )
         trips, positions, alerts = TripRows(), [], list[Event]()
         for position, entity in message.entities():
@@ -83,7 +89,7 @@ class GtfsRtAdapter:
             if entity.HasField("vehicle"):
                 positions.append(vehicle_row(position, entity, report))
             if entity.HasField("alert"):
-                alerts += alert_rows(position, entity)
+                alerts += alert_rows(position, entity, prefix=options.prefix)
         facts = {
             "entities": len(message.spans),
             "watched": len(trips.rows) + len(positions),

@@ -31,17 +31,18 @@ _MOST_LANGUAGES = 50
 _TITLE, _TEXT = 2000, 65_536
 
 
-def alert_rows(position: int, entity: Any) -> list[Event]:
+def alert_rows(position: int, entity: Any, *, prefix: str = "") -> list[Event]:
     """The alert in each of its languages.
 
     Args:
         position: Of the entity in the message.
         entity: The entity.
+        prefix: Put before stop ids.
     """
     alert = entity.alert
     titles, bodies, urls = (_by_language(one) for one in (alert.header_text, alert.description_text, alert.url))
     languages = list(dict.fromkeys([*titles, *bodies]))[:_MOST_LANGUAGES] or list(urls)[:1] or [UNDETERMINED]
-    spots, routes, further, unreadable = _concerned(alert.informed_entity)
+    spots, routes, further, unreadable = _concerned(alert.informed_entity, prefix)
     start, end, periods, odd = _periods(alert.active_period)
     unreadable |= isinstance(entity.id, bytes) or any(
         isinstance(one.text, bytes)
@@ -115,20 +116,20 @@ def _by_language(translated: Any) -> dict[str, str]:
     return found
 
 
-def _concerned(selectors: Iterable[Any]) -> tuple[list[str], list[str], dict[str, Any], bool]:
+def _concerned(selectors: Iterable[Any], prefix: str) -> tuple[list[str], list[str], dict[str, Any], bool]:
     """Stops, lines, what else an alert is about, and whether a name among them cannot be read."""
     names: dict[str, dict[str, None]] = {"stops": {}, "routes": {}, "trips": {}, "agencies": {}, "route_types": {}}
     unreadable = False
     for one in selectors:
         given = {
-            "stops": one.stop_id,
+            "stops": f"{prefix}{text(one.stop_id)}" if one.stop_id else "",
             "routes": one.route_id or one.trip.route_id,
             "trips": one.trip.trip_id,
             "agencies": one.agency_id,
             "route_types": str(one.route_type) if one.HasField("route_type") else "",
         }
         for what, name in given.items():
-            unreadable |= isinstance(name, bytes)
+            unreadable |= isinstance(name, bytes) or isinstance(one.stop_id, bytes)
             if name:
                 names[what][text(name) or ""] = None
     cut = {what: _fitting(list(found)) for what, found in names.items()}

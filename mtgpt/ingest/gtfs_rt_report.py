@@ -25,11 +25,13 @@ class Report:
         feed_time: When it was made, UTC.
         zone: Local time of the feed.
         timetable: What it refers to, where that is at hand.
+        prefix: Put before stop ids, as in the timetable's own source.
     """
 
     feed_time: datetime
     zone: str
     timetable: Timetable | None = None
+    prefix: str = ""
 
     @property
     def stamp(self) -> int:

@@ -67,6 +67,8 @@ class Timetable:
     def match(self, trips: pl.DataFrame, days: Sequence[date]) -> pl.DataFrame:
         """Finds each trip: by its id; by the end of the id; by the beginning of that end (New York's subway).
 
+        By a part of its id, a trip is found only where it runs on its service day.
+
         Args:
             trips: Columns trip (any key), trip_id, service_date (null where the feed does not say).
             days: Service days that come into question.
@@ -92,13 +94,12 @@ class Timetable:
             candidates = left.with_columns(named.alias("key")).join(
                 known.with_columns(planned.alias("key")).filter(pl.col("key").is_not_null()), on="key"
             )
-            if not candidates.height:
-                continue
-            best = (
-                candidates.join(running.with_columns(runs=True), on=["service_id", "service_date"], how="left")
-                .sort(pl.col("runs").fill_null(value=False), "planned_id", descending=[True, False])
-                .unique(subset="trip", keep="first", maintain_order=True)
-            )
+            candidates = candidates.join(
+                running.with_columns(runs=True), on=["service_id", "service_date"], how="left"
+            ).filter(pl.col("runs").is_not_null() | (pl.col("planned_id") == pl.col("trip_id")))
+            best = candidates.sort(
+                pl.col("runs").fill_null(value=False), "planned_id", descending=[True, False]
+            ).unique(subset="trip", keep="first", maintain_order=True)
             found.append(best.select("trip", "planned_id", "planned_route", "planned_direction", "service_id"))
             left = left.join(best, on="trip", how="anti")
         empty = pl.DataFrame(schema={"trip": trips.schema["trip"], **known.schema})

@@ -71,7 +71,7 @@ def vehicle_row(position: int, entity: Any, report: Report) -> tuple[Any, ...]:
         lat,
         bearing if bearing is None or bearing >= 0 else None,
         speed if speed is None or speed >= 0 else None,
-        text(vehicle.stop_id),
+        f"{report.prefix}{text(vehicle.stop_id)}" if vehicle.stop_id else None,
         _STATUS[vehicle.current_status] if bound else None,
         TEXT_UNREADABLE if any(isinstance(one, bytes) for one in named) else None,
     )

@@ -155,7 +155,7 @@ def _rows(trips: pl.DataFrame, stops: pl.DataFrame, report: Report) -> pl.DataFr
         pl.col("entity").cast(pl.UInt64).alias(ROW),
         pl.col("label").alias("trip_id"),
         "service_date",
-        "spot_id",
+        (pl.lit(report.prefix) + pl.col("spot_id")).alias("spot_id"),
         _utc(pl.when((pl.col("moment") - made).abs() <= 10 * 366 * 86_400).then("moment")).alias("time"),
         "stop_sequence",
         "route_id",

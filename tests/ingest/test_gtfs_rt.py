@@ -7,7 +7,8 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 
 from mtgpt.errors import FeedError
-from tests.ingest.gtfs_rt_feed import NOW, STAMP, a_city, message, read, timetable, trip, visits
+from mtgpt.ingest.gtfs_rt import GtfsRtAdapter, GtfsRtOptions
+from tests.ingest.gtfs_rt_feed import NOW, STAMP, a_city, context, file, message, read, timetable, trip, visits
 
 PLAN = {"t1": [("A", "11:00:00"), ("B", "11:10:00"), ("C", "11:20:00"), ("D", "11:30:00")]}
 
@@ -344,3 +345,27 @@ def test_reading_the_same_bytes_twice_gives_the_same_rows(tmp_path):
     first, second = read(tmp_path, data), read(tmp_path, data)
     assert all(first[name].equals(second[name]) for name in first)
     assert first["stop_visit"].height == 30 * 12
+
+
+def test_stop_ids_get_the_prefix_of_the_timetable_s_source(tmp_path):
+    feed = message()
+    trip(feed, "t1", {"stop_id": "A", "departure": {"time": 60}})
+    feed.entity.add(id="v").vehicle.stop_id = "B"
+    alert = feed.entity.add(id="a").alert
+    alert.header_text.translation.add(text="Closed")
+    alert.informed_entity.add(stop_id="C", route_id="R1")
+    files = {"data": file(tmp_path, feed.SerializeToString())}
+    chunks = GtfsRtAdapter().read(files, GtfsRtOptions(prefix="x:"), context())
+    tables = {chunk.table: chunk.frame.row(0, named=True) for chunk in chunks}
+    assert (tables["stop_visit"]["spot_id"], tables["vehicle"]["spot_id"]) == ("x:A", "x:B")
+    assert (tables["event"]["spots"], tables["event"]["routes"]) == ('["x:C"]', '["R1"]')
+
+
+def test_a_trip_known_by_a_part_of_its_id_must_run_on_its_day(tmp_path):
+    name = "AFA24GEN-1038-Sunday-00_066000_1..S03R"
+    days = "service_id,monday,tuesday,wednesday,thursday,friday,saturday,sunday,start_date,end_date\n"
+    static = timetable({name: [("103S", "11:00:00")]}, calendar=f"{days}all,0,0,0,0,0,0,1,20240101,20241231\n")
+    feed = message()
+    trip(feed, "066000_1..S03R", {"stop_id": "103S", "arrival": {"time": 90}}, start_date="20240514")
+    trip(feed, name, {"stop_id": "103S", "arrival": {"time": 90}}, start_date="20240514")
+    assert [row["delay_s"] for row in visits(tmp_path, feed, static=static)] == [None, 90.0]
