@@ -9,12 +9,14 @@ import typer
 from rich.console import Group
 from rich.text import Text
 
-from mtgpt.cli.ledger import SHORT, Line, ledger_table, results_table, suspect_text
+from mtgpt.cli.ledger import SHORT, SUPERSEDED, Line, ledger_table, results_table, suspect_text
 from mtgpt.cli.show import emit, progress, rows_table
 from mtgpt.errors import LakeError, UsageError
 from mtgpt.settings import settings
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import polars as pl
     from rich.console import RenderableType
 
@@ -199,7 +201,7 @@ def _status_tables(found: LakeStatus, ledger: pl.DataFrame) -> RenderableType:
             caption=f"{raw}; cities: {', '.join(found.cities) or 'none yet'}",
         ),
         Text(""),
-        ledger_table(map(_line, ledger.iter_rows(named=True)), last="received", title="latest batches"),
+        ledger_table(_lines(found, ledger), last="received", title="latest batches"),
     ]
     if found.held:
         parts.append(Text(f"\n{found.held} batches are held: mtgpt lake quarantine says why", style="red"))
@@ -208,6 +210,11 @@ def _status_tables(found: LakeStatus, ledger: pl.DataFrame) -> RenderableType:
     if found.suspect:
         parts.append(Text(f"\n{suspect_text(found.suspect)}", style="yellow"))
     return Group(*parts)
+
+
+def _lines(found: LakeStatus, ledger: pl.DataFrame) -> Iterator[Line]:
+    for row in ledger.iter_rows(named=True):
+        yield _line(row | {"status": SUPERSEDED} if row["batch_id"] in found.superseded else row)
 
 
 def _line(row: dict[str, Any]) -> Line:

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
     from mtgpt.lake.batch import BatchResult
 
-_STATUS = {"committed": "landed", "replay": "known", "held": "HELD", "replayed": "replayed"}
+SUPERSEDED = "superseded"
+"""How a held batch is shown in whose place other bytes of the same name landed; the ledger keeps it as held."""
+
+_STATUS = {"committed": "landed", "replay": "known", "held": "HELD", "replayed": "replayed", SUPERSEDED: "replaced"}
 _STYLE = {"committed": "green", "held": "bold red"}
 SCALE_JUMP = "scale_jump"
 SHORT = 8

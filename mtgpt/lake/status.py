@@ -47,6 +47,7 @@ class LakeStatus:
         cities: Cities that have batches.
         batches: Rows of the ledger.
         held: Batches that wait for a fix.
+        superseded: Ids of held batches in whose place other bytes of the same name landed since.
         quarantined: Refused rows that were not judged again.
         suspect: Rows that landed and whose values looked wrong, by reason; panels leave them out.
         raw_files: Objects in bronze.
@@ -58,6 +59,7 @@ class LakeStatus:
     cities: tuple[str, ...]
     batches: int
     held: int
+    superseded: tuple[str, ...]
     quarantined: int
     suspect: Mapping[str, int]
     raw_files: int
@@ -73,18 +75,38 @@ def status(lake: Lake) -> LakeStatus:
     ledger = lake.ledger()
     with refusals(QUARANTINE):
         waiting = lake.scan(QUARANTINE).select(pl.col("replayed_in").is_null().sum()).collect().item()
+    replaced = superseded(ledger)
     sizes = [path.stat().st_size for path in lake.bronze.objects()]
     return LakeStatus(
         root=str(lake.root),
         tables=tuple(_table(lake, name) for name in lake.versions()),
         cities=tuple(ledger["city_id"].unique().sort().to_list()),
         batches=ledger.height,
-        held=ledger.filter(pl.col("status") == "held").height,
+        held=ledger.filter(pl.col("status") == "held").height - len(replaced),
+        superseded=replaced,
         quarantined=int(waiting),
         suspect=_suspect(ledger),
         raw_files=len(sizes),
         raw_bytes=sum(sizes),
     )
+
+
+def superseded(ledger: pl.DataFrame) -> tuple[str, ...]:
+    """Held batches that nobody has to mend: the publisher sent the file of that name again, and that landed.
+
+    Args:
+        ledger: Rows of the table ``batch``; they stay as they are, and a replay judges such a batch all the same.
+    """
+    landed: set[tuple[str, str, str]] = set()
+    found = []
+    rows = ledger.sort("received_at", descending=True).select("batch_id", "city_id", "source_id", "status", "files")
+    for batch_id, city, source, status_, files in rows.iter_rows():
+        name = (city, source, json.loads(files)[0]["name"])
+        if status_ == "committed":
+            landed.add(name)
+        elif status_ == "held" and name in landed:
+            found.append(batch_id)
+    return tuple(found)
 
 
 def _suspect(ledger: pl.DataFrame) -> dict[str, int]:

@@ -154,3 +154,18 @@ def test_without_a_lake_the_next_step_is_said() -> None:
         result = _run("lake", *command)
         assert isinstance(result.exception, LakeError)
         assert "Ingest a city first" in result.exception.sentence()
+
+
+def test_a_held_batch_is_replaced_where_the_publisher_s_corrected_file_landed(tmp_path: Path, landed: Path) -> None:
+    held = _json("lake", "status")["ledger"][1]
+    assert (held["source_id"], held["status"]) == ("speeds", "held")
+    _run("ingest", write_city(tmp_path / "feeds"))  # the same names, sound values
+    report = _json("lake", "status")
+    assert report["status"]["superseded"] == [held["batch_id"]]
+    assert report["status"]["held"] == 0
+    assert next(one for one in report["ledger"] if one["batch_id"] == held["batch_id"])["status"] == "held"
+    shown = _run("lake", "status").stdout
+    assert "replaced" in shown
+    assert "are held" not in shown
+    assert max(map(len, shown.splitlines())) <= 80
+    assert Lake.open(landed).ledger().filter(batch_id=held["batch_id"])["status"].to_list() == ["held"]
