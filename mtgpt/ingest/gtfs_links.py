@@ -94,6 +94,8 @@ def shape_unit_m(feed: GtfsZip) -> float | None:
     The standard leaves the unit to the publisher.
     """
     for piece in feed.pieces(_SHAPES):
+        if not piece.height:
+            continue
         points = piece.select(
             shape=pl.col("shape_id"),
             lon=pl.col("shape_pt_lon").cast(pl.Float64, strict=False),
