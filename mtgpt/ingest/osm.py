@@ -38,7 +38,7 @@ _MOST_NODES = 40_000_000
 _MOST_WAYS = 8_000_000
 _MOST_REFERENCES = 20_000_000
 _ROWS = 100_000
-_UNKNOWN = np.iinfo(np.int32).max
+# A node that the file does not have lies far beyond 180 degrees.
 _PER_DEGREE = 1e7
 _NAME, _REF = 500, 200
 _FACTS = {
@@ -96,17 +96,17 @@ class OsmAdapter:
             )
         survey(file.path, file.name, most_nodes=_MOST_NODES, most_ways=_MOST_WAYS)
         ways = _read(file, options)
-        if not ways.tags:
+        if not ways.ids:
             raise FeedError(
                 "no road in the map", where=file.name, expected=f"ways with highway={options.classes[0]}, …"
             )
         pieces = _cut(ways)
-        lost = np.setdiff1d(np.arange(len(ways.tags)), pieces.way)
+        lost = np.setdiff1d(np.arange(len(ways.ids)), pieces.way)
         if not len(pieces.way):
             raise FeedError(
                 "no road has a place",
                 where=file.name,
-                got=f"{len(ways.tags)} ways without their nodes",
+                got=f"{len(ways.ids)} ways without their nodes",
                 expected="nodes before ways",
                 next_step="sort it: osmium sort",
             )
@@ -124,15 +124,17 @@ class _Ways:
 
     Attributes:
         ids: [W].
-        tags: [W] what the rows say of each way.
+        fact: [W] what the rows say of each way, as a number.
+        facts: What each number stands for: most streets of a city are many ways that say the same.
         start: [W + 1] where each way's references begin.
         node: [R] ids.
-        x: [R] degrees east × 10⁷; a great number where the file does not have the node.
+        x: [R] degrees east × 10⁷; beyond 180 degrees where the file does not have the node.
         y: [R] degrees north × 10⁷.
     """
 
     ids: array[int] = field(default_factory=lambda: array("q"))
-    tags: list[dict[str, Any]] = field(default_factory=list)
+    fact: array[int] = field(default_factory=lambda: array("i"))
+    facts: dict[tuple[Any, ...], int] = field(default_factory=dict)
     start: array[int] = field(default_factory=lambda: array("q", [0]))
     node: array[int] = field(default_factory=lambda: array("q"))
     x: array[int] = field(default_factory=lambda: array("i"))
@@ -164,22 +166,15 @@ def _read(file: FeedFile, options: OsmOptions) -> _Ways:
 
 def _take(ways: _Ways, way: Any, tags: dict[str, str]) -> None:
     ways.ids.append(way.id)
-    ways.tags.append(
-        {
-            "kind": tags["highway"],
-            "name": shown(tags.get("name"), _NAME),
-            "ref": shown(tags.get("ref"), _REF),
-            "oneway": oneway(tags),
-            "lanes": lanes(tags),
-            "max_speed_km_h": max_speed_km_h(tags),
-        }
-    )
+    said = (
+        tags["highway"], shown(tags.get("name"), _NAME), shown(tags.get("ref"), _REF), oneway(tags), lanes(tags),
+        max_speed_km_h(tags),
+    )  # fmt: skip
+    ways.fact.append(ways.facts.setdefault(said, len(ways.facts)))
     for node in way.nodes:
-        location = node.location
-        known = location.valid()
         ways.node.append(node.ref)
-        ways.x.append(location.x if known else _UNKNOWN)
-        ways.y.append(location.y if known else _UNKNOWN)
+        ways.x.append(node.x)
+        ways.y.append(node.y)
     ways.start.append(len(ways.node))
 
 
@@ -238,7 +233,7 @@ def _cut(ways: _Ways) -> _Pieces:
     node = np.frombuffer(ways.node, dtype=np.int64)
     x, y = (np.frombuffer(axis, dtype=np.int32) for axis in (ways.x, ways.y))
     way = np.repeat(np.arange(len(start) - 1), np.diff(start))
-    known = x != _UNKNOWN
+    known = (np.abs(x.astype(np.int64)) <= 180 * _PER_DEGREE) & (np.abs(y.astype(np.int64)) <= 90 * _PER_DEGREE)
     # The same node twice in a row is no junction but a slip of the mapper.
     same = np.r_[False, (node[1:] == node[:-1]) & (way[1:] == way[:-1])]
     kept = np.flatnonzero(known & ~same)
@@ -274,7 +269,7 @@ def _rows(pieces: _Pieces, ways: _Ways) -> pl.DataFrame:
     length = np.bincount(piece[inner], weights=steps, minlength=len(pieces.way))
     lines = shapely.linestrings(np.stack([lon, lat], axis=1), indices=piece)
     ids = np.frombuffer(ways.ids, dtype=np.int64)[pieces.way]
-    facts = pl.DataFrame([ways.tags[one] for one in pieces.way.tolist()], schema=_FACTS)
+    facts = _facts(pieces.way, ways)
     return facts.with_columns(
         pl.Series(ROW, pieces.way, dtype=pl.UInt64),
         pl.Series("road_id", [f"{way}/{number}" for way, number in zip(ids, pieces.number, strict=True)]),
@@ -286,8 +281,13 @@ def _rows(pieces: _Pieces, ways: _Ways) -> pl.DataFrame:
     )
 
 
+def _facts(which: np.ndarray, ways: _Ways) -> pl.DataFrame:
+    numbers = np.frombuffer(ways.fact, dtype=np.int32)[which]
+    return pl.DataFrame(list(ways.facts), schema=_FACTS, orient="row")[numbers]
+
+
 def _lost(which: np.ndarray, ways: _Ways) -> pl.DataFrame:
-    facts = pl.DataFrame([ways.tags[one] for one in which.tolist()], schema=_FACTS)
+    facts = _facts(which, ways)
     ids = pl.Series("road_id", np.frombuffer(ways.ids, dtype=np.int64)[which].astype(str))
     frame = facts.with_columns(
         ids, pl.Series(ROW, which, dtype=pl.UInt64), pl.lit(PLACE_UNKNOWN).alias(FAULT),

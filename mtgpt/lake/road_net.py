@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,7 +13,7 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import dijkstra
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 FORWARD, BACKWARD, BOTH = "forward", "backward", "both"
 # Signs say north where the road may well run west: only what runs the other way is ruled out.
@@ -20,6 +21,8 @@ _AGAINST_DEG = 100.0
 _LEAST_M = 1e-3
 _AT_ONCE = 4_000_000
 _NEAR_M = 1000.0
+# Lengths are those on the ellipsoid, squares those of a plane.
+_SLACK = 1.01
 _COMPASS = ("N", "NE", "E", "SE", "S", "SW", "W", "NW")
 _WORDS = {"north": "N", "east": "E", "south": "S", "west": "W"}
 
@@ -161,27 +164,65 @@ def nearest_along(
     """
     on = np.flatnonzero(places.line >= 0)
     graph, first = _graph(roads, places, on)
+    where = _places_of_nodes(roads, places, on, first)
     origin, target, metres = [np.empty(0, np.intp)], [np.empty(0, np.intp)], [np.empty(0)]
     todo = np.arange(len(on))
     # In most streets the next places are near: the long way is walked only from where they are not.
     for limit in sorted({min(_NEAR_M, cutoff_m), cutoff_m}):
         left = []
-        rows = max(1, _AT_ONCE // (first + len(on)))
-        for start in range(0, len(todo), rows):
-            part = todo[start : start + rows]
-            reach = dijkstra(graph, indices=first + part, limit=limit)[:, first:]
-            reach[np.arange(len(part)), part] = np.inf
-            count = np.isfinite(reach).sum(axis=1)
-            done = (count >= nearest) | (limit == cutoff_m)
+        for part, nodes in _blocks(where, first, todo, limit):
+            inner = graph[nodes][:, nodes]
+            targets = np.searchsorted(nodes, first)
+            own = np.searchsorted(nodes, first + part)
+            reach = dijkstra(inner, indices=own, limit=limit)[:, targets:]
+            reach[np.arange(len(part)), own - targets] = np.inf
+            done = (np.isfinite(reach).sum(axis=1) >= nearest) | (limit == cutoff_m)
             left.append(part[~done])
-            one, two, far = _smallest(reach[done], min(nearest, len(on)))
+            one, two, far = _smallest(reach[done], min(nearest, reach.shape[1]))
             origin.append(part[done][one])
-            target.append(two)
+            target.append(nodes[targets + two] - first)
             metres.append(far)
         todo = np.concatenate(left) if left else todo[:0]
     start, end, far = np.concatenate(origin), np.concatenate(target), np.concatenate(metres)
     order = np.lexsort((end, far, start))
     return on[start[order]], on[end[order]], far[order]
+
+
+def _blocks(where: np.ndarray, first: int, todo: np.ndarray, limit: float) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Places of one square of the city at a time, and the nodes that may be reached from there.
+
+    Args:
+        where: [N, 2] metres of every node.
+        first: Number of the first node that is a place.
+        todo: Places to begin from.
+        limit: Longest way; none leads farther than two squares.
+
+    Yields:
+        Some of ``todo``; sorted numbers of nodes, those places among them.
+    """
+    square = np.floor((where - where.min(axis=0, initial=0.0)) / (limit * _SLACK)).astype(np.int64)
+    wide = int(square[:, 1].max(initial=0)) + 3
+    cell = (square[:, 0] + 1) * wide + square[:, 1] + 1
+    by_cell = np.argsort(cell, kind="stable")
+    ordered = cell[by_cell]
+    todo = todo[np.argsort(cell[first + todo], kind="stable")]
+    ends = np.flatnonzero(np.diff(cell[first + todo], append=-1)) + 1
+    for begin, end in pairwise((0, *ends.tolist())):
+        here = cell[first + todo[begin]]
+        columns = [here + step * wide for step in (-1, 0, 1)]
+        spans = [np.searchsorted(ordered, (low - 1, low + 2)) for low in columns]
+        nodes = np.sort(np.concatenate([by_cell[low:high] for low, high in spans]))
+        rows = max(1, _AT_ONCE // len(nodes))
+        for start in range(begin, end, rows):
+            yield todo[start : min(start + rows, end)], nodes
+
+
+def _places_of_nodes(roads: Roads, places: Snapped, on: np.ndarray, junctions: int) -> np.ndarray:
+    where = np.zeros((junctions + len(on), 2))
+    for nodes, end in ((roads.from_node, 0), (roads.to_node, -1)):
+        where[nodes] = shapely.get_coordinates(shapely.get_point(roads.lines, end))
+    where[junctions:, 0], where[junctions:, 1] = places.x[on], places.y[on]
+    return where
 
 
 def _smallest(reach: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
