@@ -98,14 +98,17 @@ def test_quarantine_counts_by_rule_and_shows_raw_rows_of_one_batch() -> None:
     flows = _json("lake", "status")["ledger"][0]["batch_id"]
     report = _json("lake", "quarantine", "--batch", flows[:8])
     assert report["total"] == 2
-    assert report["by_rule"] == [
-        {"source_id": "flows", "table_name": "observation", "rule_id": "value.variable_range", "rows": 2}
-    ]
+    (rule,) = report["by_rule"]
+    assert (rule["source_id"], rule["table_name"], rule["rows"]) == ("flows", "observation", 2)
+    assert rule["rule_id"] == "value.variable_range"
+    assert rule["message"] == "value: got -7.0 veh/h, expected 0 to 20000 veh/h for flow"
+    assert json.loads(rule["raw"])["value"] == -7.0
     assert json.loads(report["rows"][0]["raw"])["value"] == -7.0
     assert "batch_id" not in json.loads(report["rows"][0]["raw"])
     shown = _run("lake", "quarantine", "--limit", "1").stdout
     assert "32 rows were refused" in shown
     assert "got -7" in shown
+    assert "observation value.variable_range (flows), for example" in shown
     assert _run("lake", "quarantine", "--city", "elsewhere").stdout == "Nothing in quarantine.\n"
 
 

@@ -27,13 +27,14 @@ def observed(spot, variable, minute, value, *, interval_s=300, source="feed"):
     }
 
 
-def build(folder, observations, *, spots=(), links=(), weather=(), trips=(), **panel):
+def build(folder, observations, *, spots=(), links=(), weather=(), trips=(), further=(), **panel):
     frames = {
         "observation": observations if isinstance(observations, pl.DataFrame) else rows("observation", observations),
         "spot": rows("spot", list(spots)),
         "link": rows("link", list(links)),
         "trip": rows("trip", list(trips)),
     }
+    frames |= {name: rows(name, data) for name, data in dict(further).items()}
     if weather:
         frames["weather"] = rows("weather", list(weather))
     return build_panel(manifest(**{"min_coverage": 0, **panel}), StubLake(frames), folder=folder)
@@ -347,3 +348,122 @@ def test_a_disk_that_refuses_is_told_in_one_sentence(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(PanelError, match=r"could not be written.*Not a directory"):
         build(tmp_path / "file" / "panels", day_of("a", "speed", float))
+
+
+def test_the_timetable_is_a_covariate_that_reaches_beyond_the_end(tmp_path):
+    timetable = {
+        "service": [
+            {"pattern_id": p, "spot_id": "a", "band_start_s": 0, "band_s": 86_400, "departures": d}
+            for p, d in (("weekday", 288), ("weekend", 24))
+        ],
+        "service_day": [
+            {
+                "pattern_id": "weekend" if day in (5, 6) else "weekday",
+                "service_date": (MONDAY + timedelta(days=day)).date(),
+            }
+            for day in range(8)
+        ],
+    }
+    panel = build(tmp_path, day_of("a", "speed", float), further=timetable)
+    known = panel.covariates
+    assert known.names == ("transit_departures",)
+    np.testing.assert_allclose(known.values[:, 0], 1)
+    assert known.future.shape == (7 * 288, 1)
+    np.testing.assert_allclose(known.future[:, 0], [1] * 4 * 288 + [24 / 288] * 2 * 288 + [1] * 288, rtol=1e-5)
+    assert panel.meta.table_versions["service"] == 3
+    cut = panel.slice(0, 100).covariates
+    assert cut.values.shape == (100, 1)
+    np.testing.assert_allclose(cut.future[:188, 0], 1)
+    np.testing.assert_allclose(cut.future[188:, 0], known.future[:-188, 0])
+
+
+def test_weather_is_never_known_ahead(tmp_path):
+    timetable = {
+        "service": [{"pattern_id": "p", "spot_id": "a", "band_start_s": 0, "band_s": 86_400, "departures": 288}],
+        "service_day": [{"pattern_id": "p", "service_date": MONDAY.date()}],
+    }
+    weather = [{"time_start": MONDAY + timedelta(hours=h), "interval_s": 3600, "temperature_c": h} for h in range(24)]
+    panel = build(tmp_path, day_of("a", "speed", float), further=timetable, weather=weather)
+    assert panel.covariates.names == ("temperature_c", "rain_mm", "wind_m_s", "transit_departures")
+    assert np.isnan(panel.covariates.future).all()
+    cut = panel.slice(0, 100).covariates
+    assert np.isnan(cut.future[:, :3]).all()
+    assert np.isfinite(cut.future[:188, 3]).all()
+
+
+def test_suspect_values_are_left_out_as_missing_even_where_no_row_would_be_a_zero(tmp_path):
+    data = [
+        *day_of("a", "speed", float),
+        *({**row, "suspect": "frozen"} for row in day_of("b", "speed", lambda m: 50)),
+        *(
+            {**observed("c", "departures", m, 5 if m else 5000, source="trips"), "suspect": None if m else "scale"}
+            for m in range(0, 1440, 60)
+        ),
+    ]
+    data.append(observed("b", "speed", 1440, 40))
+    panel = build(tmp_path, data)
+    speed, departures = np.array(column(panel, "speed@b")), np.array(column(panel, "departures@c"))
+    assert np.isnan(speed[:288]).all()
+    assert speed[288] == 40
+    assert np.isnan(departures[0])
+    assert departures[1] == 0
+    assert departures[12] == 5
+    assert panel.meta.notes["suspect_rows"] == {"frozen": 288, "scale": 1}
+    taken = build(tmp_path, data, use_suspect=True)
+    assert column(taken, "departures@c")[0] == 5000
+    assert "suspect_rows" not in taken.meta.notes
+
+
+def test_transfers_between_modes_are_told_apart_from_the_graph(tmp_path):
+    spots = [
+        {"spot_id": "dock1", "kind": "dock", "mode": "bike", "lon": 10.0, "lat": 59.0},
+        {"spot_id": "dock2", "kind": "dock", "mode": "bike", "lon": 10.01, "lat": 59.0},
+        {"spot_id": "station", "kind": "station", "mode": "rail", "lon": 10.0, "lat": 59.001},
+    ]
+    links = [
+        {"from_spot": a, "to_spot": b, "kind": "transfer", "distance_m": 111.0}
+        for a, b in (("dock1", "station"), ("station", "dock1"), ("dock1", "elsewhere"))
+    ]
+    data = [
+        *day_of("dock1", "departures", lambda m: 1.0),
+        *day_of("dock2", "departures", lambda m: 2.0),
+        *day_of("station", "departures", lambda m: 3.0),
+    ]
+    panel = build(tmp_path, data, spots=spots, links=links)
+    assert panel.transfers.to_dicts() == [
+        {"from_spot": "dock1", "to_spot": "station", "distance_m": 111.0},
+        {"from_spot": "station", "to_spot": "dock1", "distance_m": 111.0},
+    ]
+    ids = panel.series["series_id"].to_list()
+    one, two, rail = (ids.index(f"departures@{name}") for name in ("dock1", "dock2", "station"))
+    # The dock is still joined to its nearest dock, and no trips diffuse between modes.
+    assert panel.graph[one, two] > 0
+    assert panel.graph[one, rail] == 0
+    assert panel.meta.notes["transfers"] == 2
+
+
+def test_events_of_the_panels_time_are_counted_by_kind(tmp_path):
+    def event(name, kind, start, end, **more):
+        def at(hours):
+            return None if hours is None else MONDAY + timedelta(hours=hours)
+
+        return {"event_id": name, "language": "en", "kind": kind, "start": at(start), "end": at(end), **more}
+
+    events = [
+        event("1", "works", -24, None),
+        event("1", "works", -24, None, language="nb"),
+        event("2", "works", -24, 0),
+        event("3", "alert", 23, 30),
+        event("4", "alert", 24, 30),
+        event("5", "incident", 3, 4),
+        event("5", "incident", -9, -8, valid_from=MONDAY + timedelta(days=9)),
+    ]
+    panel = build(tmp_path, day_of("a", "speed", float), further={"event": events})
+    assert panel.meta.notes["events"] == {"alert": 1, "works": 1}
+
+
+def test_a_stray_year_in_a_grid_with_times_of_its_own_does_not_stretch_the_axis(tmp_path):
+    stray = [{**observed(spot, "speed", 0, 50), "time_start": datetime(1999, 1, 1, tzinfo=UTC)} for spot in "ab"]
+    panel = build(tmp_path, [*stray, *day_of("a", "speed", float), *day_of("b", "speed", float)])
+    assert panel.n_step == 288
+    assert panel.meta.notes["rows_of_stray_days"] == 2
