@@ -66,7 +66,7 @@ class Arrivals:
         adapter: Reads its kind.
         lake: Its bronze takes the bytes; its ledger knows what came before.
         settings: The salt of trip keys.
-        folder: A workspace on the lake's disk.
+        folder: A workspace on the lake's disk that nobody else writes to.
         say: Called with what is going on, in a few words.
         pull: Fetches one file, as :func:`mtgpt.ingest.pull.pull`.
         latest: What came last from an address, for callers that ask again; the ledger is asked where it is not here.

@@ -18,6 +18,7 @@ from mtgpt.ingest.breaker import HostResting
 from mtgpt.ingest.locate import is_url, locate
 from mtgpt.ingest.pull import Limits, pull
 from mtgpt.lake.arrival import Arrivals
+from mtgpt.lake.disk import refusals
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -178,6 +179,8 @@ class Poller(threading.Thread):
         self._fresh_s: float | None = None
         # Not the name that a pull uses: a server that answers at once with rubbish is as bad as one that does not.
         self._name = f"watch of {source.id}"
+        # Two sources may pull files of one name at one time.
+        self._folder = scene.folder / source.id
 
     @property
     def status(self) -> FeedStatus:
@@ -277,6 +280,8 @@ class Poller(threading.Thread):
 
     def _ask(self) -> bool:
         """Pulls what is new; true where there was something."""
+        with refusals(self._folder):
+            self._folder.mkdir(exist_ok=True)
         arrivals = self._arrivals()
         pulled: dict[str, Arrived] = {}
         fresh = False
@@ -294,9 +299,8 @@ class Poller(threading.Thread):
 
     def _read(self, batch: Batch, arrivals: Arrivals, location: BatchLocation, stamp: Stamp | None) -> bool:
         """Reads, judges and hands over; false where one file of several could not be read."""
-        scene = self._scene
         self._set(doing="reads")
-        folder = scene.folder / f"{self.source.id}-{time.monotonic_ns()}"
+        folder = self._folder / f"rows-{time.monotonic_ns()}"
         try:
             judged = arrivals.judge(batch, folder)
         except (FeedError, SourceRefused) as error:
@@ -316,7 +320,7 @@ class Poller(threading.Thread):
         with self._lock:
             self._jobs += 1
             self._memory.waiting[batch.batch_id] = (next(iter(location.files.values())), stamp)
-        scene.hand_over(Job(poller=self, batch=batch, judged=judged, folder=folder, ready_at=time.monotonic()))
+        self._scene.hand_over(Job(poller=self, batch=batch, judged=judged, folder=folder, ready_at=time.monotonic()))
         return True
 
     def _arrivals(self) -> Arrivals:
@@ -328,7 +332,7 @@ class Poller(threading.Thread):
             adapter=self._adapter,
             lake=scene.lake,
             settings=scene.settings,
-            folder=scene.folder,
+            folder=self._folder,
             say=self._say,
             # One try: the next poll is the next try, and it is spread over time.
             pull=partial(
