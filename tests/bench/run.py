@@ -19,13 +19,18 @@ from rich.text import Text
 
 from mtgpt.errors import MTGPTError, UsageError
 from mtgpt.settings import settings, share_cores
-from tests.bench import bench_demo, bench_forecast, bench_ingest
+from tests.bench import bench_demo, bench_forecast, bench_gtfs_rt, bench_ingest
 from tests.bench.row import Bench, Context, Row, not_measured
 
 REPO = Path(__file__).resolve().parents[2]
 RESULTS = REPO / ".bench" / "results.json"
 
-BENCHES: tuple[Bench, ...] = (*bench_forecast.BENCHES, *bench_ingest.BENCHES, *bench_demo.BENCHES)
+BENCHES: tuple[Bench, ...] = (
+    *bench_forecast.BENCHES,
+    *bench_ingest.BENCHES,
+    *bench_gtfs_rt.BENCHES,
+    *bench_demo.BENCHES,
+)
 
 
 def chosen(only: str | None, benches: tuple[Bench, ...] = BENCHES) -> list[Bench]:
