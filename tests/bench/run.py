@@ -19,7 +19,7 @@ from rich.text import Text
 
 from mtgpt.errors import MTGPTError, UsageError
 from mtgpt.settings import settings, share_cores
-from tests.bench import bench_demo, bench_forecast, bench_gtfs_rt, bench_ingest
+from tests.bench import bench_demo, bench_forecast, bench_gtfs, bench_gtfs_rt, bench_ingest
 from tests.bench.row import Bench, Context, Row, not_measured
 
 REPO = Path(__file__).resolve().parents[2]
@@ -28,6 +28,7 @@ RESULTS = REPO / ".bench" / "results.json"
 BENCHES: tuple[Bench, ...] = (
     *bench_forecast.BENCHES,
     *bench_ingest.BENCHES,
+    *bench_gtfs.BENCHES,
     *bench_gtfs_rt.BENCHES,
     *bench_demo.BENCHES,
 )
