@@ -200,3 +200,23 @@ def test_the_stations_of_jersey_city_stay_the_same_across_the_change_of_schema(r
     assert trips["from_spot"].null_count() == 0
     # 68 + 77 rides of the new schema end nowhere; one of them also runs backwards.
     assert trips["to_spot"].null_count() == 144
+
+
+def test_sensors_that_report_when_they_like_keep_their_own_times(real_data):
+    landed = land("twin_cities", real_data)
+    assert landed.rows == {"spot": 5, "observation": 15_664}
+    assert landed.duplicates == {"spot": 0, "observation": 2}
+    assert not landed.bad
+    rows = landed.table("observation")
+    speed = rows.filter((pl.col("variable") == "speed") & (pl.col("spot_id") == "6005"))
+    # 18:22 by the clock of Minneapolis, 90 mph.
+    assert speed["time_start"].min() == utc(2015, 8, 31, 23, 22)
+    assert speed["value"][0] == pytest.approx(90 * 1.609344, abs=0.01)
+    assert rows.filter(pl.col("variable") == "occupancy")["value"].max() == pytest.approx(0.4306, abs=1e-4)
+    assert set(rows.filter(pl.col("variable") == "travel_time")["spot_id"]) == {"387", "451"}
+
+
+def test_new_york_s_taxi_passengers_are_215_days_of_half_hours(real_data):
+    landed = land("nyc_taxi_counts", real_data)
+    assert landed.rows == {"spot": 1, "observation": 215 * 48}
+    assert span(landed.table("observation")) == (utc(2014, 7, 1, 4), utc(2015, 2, 1, 4, 30))
