@@ -165,12 +165,26 @@ def curves(
     unit: str,
     clock: Callable[[float], str],
     description: str,
+    low: float = 0.0,
+    most_labels: int = 4,
 ) -> Html:
-    """Lines that start at zero height: (label, class, values)."""
+    """Lines, (label, class, values), over a floor that is zero unless the lines lie too far above it to be told apart.
+
+    Args:
+        x: Where the values stand.
+        lines: Label, class of the style sheet, values.
+        unit: Of the values.
+        clock: What to write below an x.
+        description: The chart in one sentence.
+        low: The floor.
+        most_labels: Below the axis.
+    """
     values = [np.asarray(line, dtype=np.float64) for _, _, line in lines]
     high = max((float(np.nanmax(v)) for v in values if np.isfinite(v).any()), default=1.0)
-    axes = Axes(x=(x[0], x[-1]), y=(0.0, _ticks(0.0, high or 1.0)[-1]))
-    shown = x if len(x) <= 4 else [x[round((i + 1) * len(x) / 4) - 1] for i in range(4)]
+    ticks = _ticks(low, high if high > low else low + 1.0)
+    axes = Axes(x=(x[0], x[-1]), y=(ticks[0], ticks[-1]))
+    few = [x[round((i + 1) * len(x) / most_labels) - 1] for i in range(most_labels)]
+    shown = x if len(x) <= most_labels else few
     parts = [*_grid(axes, unit), *_time_axis(axes, clock, at=shown)]
     parts += [
         el("polyline", el("title", label), points=run, class_=f"curve {kind}")

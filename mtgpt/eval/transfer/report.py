@@ -55,7 +55,7 @@ def write_transfer_report(
             "Do the bands cover what they say?",
             [el("div", _reliabilities(results, cells, places), class_="cards")],
         ),
-        ("maps", "Where the error lies", [el("div", _maps(results, cells, places), class_="cards")]),
+        ("maps", "Where the error lies", _maps(results, cells, places)),
         ("tables", "All numbers", [_table(rows, *one) for one in places]),
         ("plan", "The frozen plan", [_plan(plan, missing)]),
     ]
@@ -123,9 +123,12 @@ def _days(rows: pl.DataFrame, target: str, variable: str) -> Html:
         **{float(i): f"{s} d" for i, s in enumerate(settings) if s not in (ZERO, FULL)},
         x[-1]: "full",
     }
+    known = [value for _, _, values in lines for value in values if np.isfinite(value)]
     drawn = curves(
         x,
         lines,
+        low=0.9 * min(known, default=0.0),
+        most_labels=len(x),
         unit="MAE",
         clock=lambda at: labels.get(at, ""),
         description=f"Error of {variable} in {target} by visible days. "
@@ -210,7 +213,7 @@ def _maps(results: Results, cells: Sequence[Cell], places: Sequence[tuple[str, s
         return [el("p", "No target with places was scored yet.", class_="note")]
     texts = ["worse by over 25%", "worse", "about the same", "better", "better by over 25%"]
     keys = [el("span", el("i", class_=f"swatch dot c{i}"), text, class_="key") for i, text in enumerate(texts)]
-    return [el("p", keys, class_="legend"), *figures]
+    return [el("p", keys, class_="legend"), el("div", figures, class_="cards")]
 
 
 def _by_place(
