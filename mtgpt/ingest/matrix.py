@@ -64,7 +64,7 @@ class MatrixOptions(ClockOptions):
         default=True, description="Give spots and links too; false where another source of the city does."
     )
     ids: tuple[Annotated[str, Field(min_length=1, max_length=200)], ...] | None = Field(
-        default=None, min_length=1, description="Ids of the places in the file's order, where it has none worth keeping."
+        default=None, min_length=1, description="Ids of the places in the file's order, if it has none worth keeping."
     )
     spot_prefix: str = Field(default="", max_length=32, description="Put before every spot id.")
     crs: str = Field(default=WGS84, description="Reference system of the locations, such as EPSG:32721.")
@@ -211,17 +211,7 @@ def _named(
     """Ids and positions of the places: from a list of ids, else the file itself, else the locations, else counted."""
     where = files[DATA].name
     located = read_locations(files[LOCATIONS], crs=options.crs) if LOCATIONS in files else None
-    sources: list[tuple[str, Sequence[str]]] = []
-    if options.ids is not None:
-        sources.append(("the option ids", options.ids))
-    if IDS in files:
-        sources.append((files[IDS].name, read_ids(files[IDS])))
-    if grid.ids is not None:
-        sources.append((where, grid.ids))
-    if places is not None:
-        sources.append((where, places.ids))
-    if not sources and located is not None:
-        sources.append((files[LOCATIONS].name, located.ids))
+    sources = _lists(grid, places, files, located, options)
     for name, ids in sources:
         if len(ids) != width:
             raise FeedError(
@@ -245,6 +235,25 @@ def _named(
             )
         named = located.at(ids)
     return named.prefixed(ids, options.spot_prefix)
+
+
+def _lists(
+    grid: Grid, places: Places | None, files: Mapping[str, FeedFile], located: Places | None, options: MatrixOptions
+) -> list[tuple[str, Sequence[str]]]:
+    """Every list of ids that there is, with the name of where it stands; the first one counts."""
+    where = files[DATA].name
+    sources: list[tuple[str, Sequence[str]]] = []
+    if options.ids is not None:
+        sources.append(("the option ids", options.ids))
+    if IDS in files:
+        sources.append((files[IDS].name, read_ids(files[IDS])))
+    if grid.ids is not None:
+        sources.append((where, grid.ids))
+    if places is not None:
+        sources.append((where, places.ids))
+    if not sources and located is not None:
+        sources.append((files[LOCATIONS].name, located.ids))
+    return sources
 
 
 def _clock(grid: Grid, count: int, options: MatrixOptions, context: FeedContext, where: str) -> Clock:

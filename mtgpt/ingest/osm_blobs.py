@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 # The format's own limits.
 _MOST_HEADER, _MOST_BLOB, _MOST_RAW = 64 << 10, 32 << 20, 32 << 20
 _MOST_EXPANDED = 4 << 30
+# Counting takes a microsecond for each.
+_MOST_ENTRIES = 30_000_000
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 # Field numbers of fileformat.proto and osmformat.proto.
 _HEADER_TYPE, _HEADER_SIZE = 1, 3
@@ -39,11 +41,13 @@ class Survey:
     Attributes:
         nodes: Nodes.
         ways: Ways.
+        entries: Whatever stands in the blocks, ways and relations among it.
         raw_bytes: All blobs, unpacked.
     """
 
     nodes: int = 0
     ways: int = 0
+    entries: int = 0
     raw_bytes: int = 0
 
 
@@ -61,7 +65,7 @@ def survey(path: Path, name: str, *, most_nodes: int, most_ways: int) -> Survey:
         SourceRefused: More nodes, ways or bytes than the caps.
     """
     found = Survey()
-    caps = (("nodes", most_nodes), ("ways", most_ways), ("raw_bytes", _MOST_EXPANDED))
+    caps = (("nodes", most_nodes), ("ways", most_ways), ("entries", _MOST_ENTRIES), ("raw_bytes", _MOST_EXPANDED))
     try:
         with path.open("rb") as stream:
             for kind, data in _blobs(stream, name):
@@ -123,9 +127,11 @@ def _unpacked(body: bytes, name: str) -> memoryview:
 
 def _count(block: memoryview, found: Survey) -> None:
     for number, group in _walk(block):
+        found.entries += 1
         if number != _BLOCK_GROUP or isinstance(group, int):
             continue
         for inner, value in _walk(group):
+            found.entries += 1
             if isinstance(value, int):
                 continue
             if inner == _GROUP_NODE:

@@ -328,4 +328,4 @@ def test_porto_alegre_s_stops_are_linked_in_seconds(real_data) -> None:
     # Two places may each have been moved by 50 m to their road.
     assert (found["distance_m"].to_numpy() - np.array(crow)).min() > -101
     assert found["from_spot"].n_unique() > 2_000
-    assert found["distance_m"].max() <= 3000
+    assert found["distance_m"].to_numpy().max() <= 3000
