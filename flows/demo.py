@@ -28,6 +28,7 @@ from flows.ingest import ingest
 from flows.panel import panel
 from flows.train import train
 from mtgpt.eval.report import write_report
+from mtgpt.eval.report_feeds import read_feeds
 from mtgpt.eval.score import evaluate
 from mtgpt.ingest.manifest import load_manifest
 from mtgpt.lake.intake import ingest_city
@@ -95,6 +96,7 @@ def report(folder: str, model: str, timings: dict[str, float]) -> str:
         forecasts=forecasts,
         scores=scores,
         timings=timings,
+        feeds=read_feeds(lake, CITY, forecasts),
     )
     return str(path)
 

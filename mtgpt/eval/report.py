@@ -15,10 +15,12 @@ from mtgpt.eval.report_map import maps
 from mtgpt.eval.report_scores import best_rule, model_name, score_cards
 from mtgpt.eval.report_tables import ledger_table, provenance_table, quarantine_table, timing_table
 from mtgpt.eval.report_time import day, local, moment
+from mtgpt.eval.report_transit import transit_parts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from mtgpt.eval.report_feeds import CityFeeds
     from mtgpt.ingest.manifest import CityManifest
     from mtgpt.model.forecast import Forecast
     from mtgpt.panel.panel import Panel
@@ -35,7 +37,7 @@ _SCORES = (
     "Measured on days that the model did not see in training, beside simple rules that anybody could use instead. "
     "Of the outcomes, 80% should fall into the 80% band: much less is too sure of itself, much more is too vague."
 )
-_PLACES = {"dock": "bike stations", "approach": "approaches", "detector": "road detectors"}
+_PLACES = {"dock": "bike docks", "approach": "approaches", "detector": "road detectors"}
 
 
 def write_report(
@@ -48,6 +50,7 @@ def write_report(
     forecasts: Sequence[Forecast],
     scores: pl.DataFrame,
     timings: Mapping[str, float],
+    feeds: CityFeeds | None = None,
 ) -> Path:
     """Writes the report, whole or not at all.
 
@@ -61,6 +64,7 @@ def write_report(
         scores: Columns model, level, variable, horizon_step (0 = average over all steps), mae, rmse, wape, coverage80,
             n, unit.
         timings: Seconds by stage, in order.
+        feeds: What the lake holds of public transport, alerts and docks around the forecasts; no such part if absent.
 
     Returns:
         ``path``.
@@ -68,6 +72,7 @@ def write_report(
     shown = [forecast for forecast in forecasts if forecast.n_series]
     sections = [
         *_forecast_sections(panel, shown),
+        *_transit_section(feeds, shown),
         ("scores", "How good are such forecasts?", _scores(scores, panel)),
         ("data", "What came in", [el("p", _DATA), _card(ledger_table(ledger)), _card(quarantine_table(quarantine))]),
         ("provenance", "Where the numbers come from", [_origins(panel, shown, timings)]),
@@ -100,9 +105,10 @@ def _days_tile(panel: Panel) -> tuple[str, str]:
 
 def _places_tile(panel: Panel) -> tuple[str, str]:
     spots = panel.series.filter(pl.col("level") == "spot").unique("spot_id")
-    kinds = spots.group_by("kind").len().sort("len", descending=True).rows()
-    names = [_PLACES.get(str(kind), f"{kind}s") for kind, _ in kinds]
-    return " + ".join(count(n) for _, n in kinds), " and ".join(names)
+    kinds = spots.group_by("mode", "kind").len().sort("len", "mode", "kind", descending=[True, False, False]).rows()
+    names = [_PLACES.get(str(kind), f"{mode} {kind}s") for mode, kind, _ in kinds]
+    listed = " and ".join(part for part in (", ".join(names[:-1]), names[-1] if names else "") if part)
+    return " + ".join(count(n) for _, _, n in kinds), listed
 
 
 def _series_tile(panel: Panel) -> tuple[str, str]:
@@ -136,6 +142,11 @@ def _forecast_sections(panel: Panel, forecasts: Sequence[Forecast]) -> list[tupl
         forecast, found = min(made, key=lambda pair: pair[1].mean_share)
         sections.append(("map", f"The city at {moment(forecast)}", [found.html]))
     return [*sections, ("forecasts", "Forecasts with their uncertainty", fans(forecasts, panel))]
+
+
+def _transit_section(feeds: CityFeeds | None, forecasts: Sequence[Forecast]) -> list[tuple[str, str, list[Html]]]:
+    parts = [] if feeds is None else transit_parts(feeds, forecasts)
+    return [("transit", "Public transport, alerts and docks", parts)] if parts else []
 
 
 def _scores(scores: pl.DataFrame, panel: Panel) -> list[Html]:

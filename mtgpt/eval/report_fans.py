@@ -57,7 +57,10 @@ def _picks(forecast: Forecast, panel: Panel) -> list[_Pick]:
     main = "speed" if "speed" in variable else str(variable[0])
     size = _sizes(forecast, panel)
     change = np.nan_to_num(np.abs(forecast.median[:, -1] - forecast.median[:, 0]) / size, nan=-1.0)
-    found = [_Pick(row=row, label="Whole city") for row in _network(forecast)[:2]]
+    mode = forecast.series["mode"].to_numpy()
+    # Where other modes want to be seen too, the city's first variable speaks for it.
+    whole = 1 if len(set(mode)) > 2 else 2
+    found = [_Pick(row=row, label="Whole city") for row in _network(forecast)[:whole]]
 
     def add(label: str, rows: np.ndarray, rank: np.ndarray) -> None:
         taken = {pick.row for pick in found}
@@ -72,9 +75,12 @@ def _picks(forecast: Forecast, panel: Panel) -> list[_Pick]:
         miss = np.nan_to_num(np.abs(forecast.observed - forecast.median), nan=-1.0).max(axis=1) / size
         add("Largest miss of all spots", np.flatnonzero(spots & (variable == main)), miss)
     busy = np.nan_to_num(forecast.median.mean(axis=1), nan=-1.0)
-    for other in dict.fromkeys(str(v) for v in variable):
-        if other not in {main, *(str(variable[pick.row]) for pick in found)}:
-            add(f"Spot with most {other}", np.flatnonzero(spots & (variable == other)), busy)
+    for other, of_mode in dict.fromkeys(zip(map(str, variable), map(str, mode), strict=True)):
+        taken = {(str(variable[pick.row]), str(mode[pick.row])) for pick in found}
+        seen = {of for _, of in taken}
+        # A mode that nobody has seen yet comes before another variable of one that everybody has.
+        if (other, of_mode) not in taken and (of_mode not in seen or len(set(mode)) <= len(seen)):
+            add(f"Spot with most {other}", np.flatnonzero(spots & (variable == other) & (mode == of_mode)), busy)
     return found
 
 

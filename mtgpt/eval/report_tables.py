@@ -19,16 +19,28 @@ if TYPE_CHECKING:
 _MOST_EXAMPLES = 40
 _MOST_TEXT = 180
 _COUNTS = ("rows_in", "rows_good", "rows_quarantined", "rows_duplicate")
+_LANDED = frozenset({"committed", "replayed"})
+_MOST_BATCHES = 6
+"""More of one source than these are one line, as of a feed that is polled."""
 
 
 def ledger_table(ledger: pl.DataFrame) -> Html:
-    """Every batch with its arithmetic, and the sum."""
+    """Every batch with its arithmetic, and the sum; of a source with many, what landed alike is one line."""
     if ledger.is_empty():
         return el("p", "The ledger is empty: nothing has been ingested.", class_="note")
     rows: list[list[object]] = []
-    for row in ledger.sort("source_id", "received_at").iter_rows(named=True):
-        counts = [int(row[name] or 0) for name in _COUNTS]
-        rows.append([row["source_id"], _file(row), *map(_count, counts), _adds_up(counts), _status(row)])
+    for source, batches in ledger.sort("source_id", "received_at").group_by("source_id", maintain_order=True):
+        found = batches.to_dicts()
+        landed = [row for row in found if row.get("status") in _LANDED and not row.get("reason")]
+        if len(landed) > _MOST_BATCHES:
+            counts = [sum(int(row[name] or 0) for row in landed) for name in _COUNTS]
+            ends = " to ".join(dict.fromkeys((_file(landed[0]), _file(landed[-1]))))
+            name = f"{count(len(landed))} batches: {ends}"
+            rows.append([source[0], name, *map(_count, counts), _adds_up_each(landed), _status(landed[0])])
+            found = [row for row in found if row not in landed]
+        for row in found:
+            counts = [int(row[name] or 0) for name in _COUNTS]
+            rows.append([row["source_id"], _file(row), *map(_count, counts), _adds_up(counts), _status(row)])
     sums = [int(ledger[name].sum()) for name in _COUNTS]
     total: list[object] = [el("th", "All", scope="row", class_="sum")]
     total.append(el("td", f"{count(ledger.height)} batches", class_="sum"))
@@ -134,9 +146,16 @@ def _adds_up(counts: Sequence[int], class_: str | None = None) -> Html:
     return el("td", el("span", "✓ yes" if fits else "✗ no", class_="good" if fits else "bad"), class_=class_)
 
 
+def _adds_up_each(rows: Sequence[Mapping[str, Any]]) -> Html:
+    # Two batches that are off must not make a sum that fits.
+    each = [[int(row[name] or 0) for name in _COUNTS] for row in rows]
+    off = next((counts for counts in each if counts[0] != sum(counts[1:])), None)
+    return _adds_up(off or each[0])
+
+
 def _status(row: Mapping[str, Any]) -> Html:
     status, reason = str(row.get("status") or "–"), row.get("reason")
-    kind = "good" if status in {"committed", "replayed"} else "bad"
+    kind = "good" if status in _LANDED else "bad"
     return el("td", el("span", status, class_=kind), f": {_cut(reason)}" if reason else None)
 
 
