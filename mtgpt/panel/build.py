@@ -98,7 +98,7 @@ def build_panel(
     columns, calendar, notes = chosen.columns, chosen.calendar, dict(chosen.notes)
     say(f"laying out {columns.keys.height:,} series")
     series, spots = _series(columns.keys, tables.spot, vocabulary)
-    links, transfers = _parted(tables.link, spots)
+    links, transfers = _parted(tables.link, tables.spot, spots)
     layout, notes["graph"] = _lay_out(series, spots, links, manifest)
     notes |= {name: facts for name, facts in _further(tables, transfers, calendar).items() if facts}
     meta = PanelMeta(
@@ -179,20 +179,21 @@ def _further(tables: _Tables, transfers: pl.DataFrame, calendar: Calendar) -> di
     }
 
 
-def _parted(link: pl.DataFrame, spots: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+def _parted(link: pl.DataFrame, spot: pl.DataFrame, spots: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Links that may carry a variable, and transfers between modes, which do not.
 
     A dock beside a station has no variable in common with it; as an edge, the link would only keep the dock from
-    being joined to its nearest docks.
+    being joined to its nearest docks. A station without a series of its own is worth knowing all the same.
     """
-    modes = spots.select("spot_id", "mode")
+    modes = spot.group_by("spot_id", maintain_order=True).last().select("spot_id", "mode")
     ends = link.join(modes.rename({"spot_id": "from_spot", "mode": "from_mode"}), on="from_spot", how="left").join(
         modes.rename({"spot_id": "to_spot", "mode": "to_mode"}), on="to_spot", how="left"
     )
     between = (pl.col("kind") == _TRANSFER) & (pl.col("from_mode") != pl.col("to_mode")).fill_null(value=True)
-    both = between & pl.col("from_mode").is_not_null() & pl.col("to_mode").is_not_null()
+    ours = spots["spot_id"].implode()
+    known = pl.col("from_mode").is_not_null() & pl.col("to_mode").is_not_null()
     transfers = (
-        ends.filter(both)
+        ends.filter(between & known & (pl.col("from_spot").is_in(ours) | pl.col("to_spot").is_in(ours)))
         .group_by("from_spot", "to_spot")
         .agg(pl.col("distance_m").min())
         .sort("from_spot", "to_spot")

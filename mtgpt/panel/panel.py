@@ -133,8 +133,9 @@ class Panel:
         covariates: Weather and the like, or None.
         meta: Provenance.
         transfers: Where travellers change modes, columns of :data:`TRANSFER_SCHEMA`: spots of two modes near each
-            other, in both directions, by spot id. They are no edges of ``graph``: its weights diffuse one variable,
-            and bikes in a dock do not diffuse into passengers of a station. Explanations and what-ifs follow them.
+            other, in both directions, by spot id; one end at least has a series here. They are no edges of ``graph``:
+            its weights diffuse one variable, and bikes in a dock do not diffuse into passengers of a station.
+            Explanations and what-ifs follow them.
     """
 
     values: np.ndarray

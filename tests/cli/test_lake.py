@@ -118,6 +118,11 @@ def test_a_batch_that_is_not_there_or_not_told_apart_is_refused() -> None:
         assert isinstance(_run("lake", "quarantine", "--batch", start).exception, NotFound)
 
 
+@pytest.mark.usefixtures("landed")
+def test_values_are_accepted_batch_by_batch() -> None:
+    assert isinstance(_run("lake", "replay", "--held", "--accept").exception, UsageError)
+
+
 @pytest.mark.usefixtures("mended")
 def test_replay_lands_what_was_held_and_what_was_refused() -> None:
     held = _json("lake", "replay", "--held")["batches"]

@@ -422,16 +422,18 @@ def test_transfers_between_modes_are_told_apart_from_the_graph(tmp_path):
     ]
     links = [
         {"from_spot": a, "to_spot": b, "kind": "transfer", "distance_m": 111.0}
-        for a, b in (("dock1", "station"), ("station", "dock1"), ("dock1", "elsewhere"))
+        for a, b in (("dock1", "station"), ("station", "dock1"), ("dock1", "elsewhere"), ("halt", "station"))
     ]
     data = [
         *day_of("dock1", "departures", lambda m: 1.0),
         *day_of("dock2", "departures", lambda m: 2.0),
         *day_of("station", "departures", lambda m: 3.0),
     ]
+    spots.append({"spot_id": "halt", "kind": "stop", "mode": "tram", "lon": 10.0, "lat": 59.0})
     panel = build(tmp_path, data, spots=spots, links=links)
     assert panel.transfers.to_dicts() == [
         {"from_spot": "dock1", "to_spot": "station", "distance_m": 111.0},
+        {"from_spot": "halt", "to_spot": "station", "distance_m": 111.0},
         {"from_spot": "station", "to_spot": "dock1", "distance_m": 111.0},
     ]
     ids = panel.series["series_id"].to_list()
@@ -439,7 +441,7 @@ def test_transfers_between_modes_are_told_apart_from_the_graph(tmp_path):
     # The dock is still joined to its nearest dock, and no trips diffuse between modes.
     assert panel.graph[one, two] > 0
     assert panel.graph[one, rail] == 0
-    assert panel.meta.notes["transfers"] == 2
+    assert panel.meta.notes["transfers"] == 3
 
 
 def test_events_of_the_panels_time_are_counted_by_kind(tmp_path):
