@@ -164,13 +164,15 @@ class GtfsZip:
         absent = pl.lit(None, pl.String)
         for first, texts in self._texts(file, choose):
             trimmed = texts.select(pl.all().str.strip_chars())
-            yield trimmed.select(
+            piece = trimmed.select(
                 *(
                     (pl.when(pl.col(name) != "").then(pl.col(name)) if name in texts.columns else absent).alias(name)
                     for name in wanted
                 ),
                 pl.int_range(first, first + texts.height, dtype=pl.UInt64).alias(ROW),
-            ).filter(pl.any_horizontal(pl.col(wanted).is_not_null()))
+            )
+            blank = piece.select(pl.all_horizontal(pl.col(wanted).is_null())).to_series()
+            yield piece.filter(~blank) if blank.any() else piece
 
     def raw_rows(self, file: str, rows: pl.Series) -> Iterator[pl.DataFrame]:
         """Rows of a file as they are written, piece by piece: every column, and ``__row``.
