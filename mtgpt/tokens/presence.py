@@ -22,31 +22,37 @@ _ALL_THERE = 0.8
 
 
 def fold_presence(seen: NDArray[np.bool_], calendar: Calendar) -> NDArray[np.float32] | None:
-    """Trailing share of steps that were measured, by hour of the day; like every state, from the days before only.
+    """Trailing share of steps that were measured, by day type and hour; like every state, from the days before only.
 
     Args:
         seen: [T, S].
         calendar: Of the T steps.
 
     Returns:
-        [D + 1, up to 24, S] in [0, 1], 1 for "as good as always"; None where nothing is missing at all.
+        [D + 1, 2, up to 24, S] in [0, 1] for workdays and days off, 1 for "as good as always"; None where nothing is
+        missing at all. A series that never reported so far has 0.
     """
     if seen.all():
         return None
     days, slots = len(calendar.dates), calendar.slots_per_day
     hours = min(_HOURS, slots)
-    out = np.ones((days + 1, hours, seen.shape[1]), np.float32)
+    out = np.ones((days + 1, 2, hours, seen.shape[1]), np.float32)
     starts = np.searchsorted(calendar.day, np.arange(days + 1))
-    share = np.ones(out.shape[1:], np.float32)
+    share, told, ever = np.ones(out.shape[1:], np.float32), [0, 0], np.zeros(seen.shape[1], bool)
     for d in range(days):
-        rows = slice(int(starts[d]), int(starts[d + 1]))
+        rows, kind = slice(int(starts[d]), int(starts[d + 1])), int(calendar.day_off[d])
         hour = calendar.slot[rows] * hours // slots
         count = np.bincount(hour, minlength=hours)
-        total = np.zeros_like(share)
+        total = np.zeros(share.shape[1:], np.float32)
         np.add.at(total, hour, seen[rows])
-        rate = np.where(count > 0, max(1 / (d + 1), _RATE), 0)[:, None]
-        share += (rate * (total / np.maximum(count, 1)[:, None] - share)).astype(np.float32)
-        out[d + 1] = np.minimum(share / _ALL_THERE, 1)
+        # Before its first day a kind of day counts as one on which all reported.
+        rate = np.where(count > 0, max(1 / (told[kind] + 2), _RATE), 0)[:, None]
+        told[kind] += 1
+        share[kind] += (rate * (total / np.maximum(count, 1)[:, None] - share[kind])).astype(np.float32)
+        if told[1 - kind] == 0:
+            share[1 - kind] = share[kind]  # until it is known better, a day off is like a workday
+        ever |= seen[rows].any(0)
+        out[d + 1] = np.where(ever, np.where(share < _ALL_THERE, share, 1), 0)
     return out
 
 
@@ -61,5 +67,6 @@ def presence_ahead(presence: NDArray[np.float32], calendar: Calendar, cut: int, 
     """
     beyond = max(0, cut + 1 + horizon - len(calendar.day))
     longer = calendar.extend(beyond)[1] if beyond else calendar
-    slot = longer.slot[cut + 1 : cut + 1 + horizon]
-    return presence[calendar.day[cut], slot * presence.shape[1] // calendar.slots_per_day].T
+    steps = slice(cut + 1, cut + 1 + horizon)
+    kind = longer.day_off[longer.day[steps]].astype(int)
+    return presence[calendar.day[cut], kind, longer.slot[steps] * presence.shape[2] // calendar.slots_per_day].T

@@ -9,6 +9,7 @@ import torch
 from mtgpt.errors import PanelError
 from mtgpt.model.config import size
 from mtgpt.model.mtgpt import MTGPT, Forecaster
+from mtgpt.tokens.presence import fold_presence
 from mtgpt.tokens.sequence import back_to_front
 from tests.synthetic import small_panel
 
@@ -130,8 +131,9 @@ def test_the_sums_of_a_night_are_those_of_who_reports_then(model, panel):
     quiet = replace(panel, values=values)
     start = int(np.searchsorted(panel.calendar.day, 7))  # midnight of the last but one day
     forecast = model.forecast(quiet, panel.time[start], 12)
-    shares = panel.aggregation.toarray()[-1, : panel.n_spot].copy()
-    shares[0] = 0
+    presence = fold_presence(np.isfinite(values), panel.calendar)[7, 0, 0, : panel.n_spot]
+    assert presence[0] < 0.3
+    shares = panel.aggregation.toarray()[-1, : panel.n_spot] * presence
     expected = shares @ forecast.median[: panel.n_spot] / shares.sum()
     np.testing.assert_allclose(forecast.median[-1], expected, rtol=1e-3)
     assert np.isfinite(forecast.median[0]).all()

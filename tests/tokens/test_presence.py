@@ -22,12 +22,23 @@ def test_a_panel_without_a_gap_needs_no_shares(panel):
     assert fold_presence(np.ones(panel.values.shape, bool), panel.calendar) is None
 
 
-def test_who_is_silent_at_night_is_known_to_be_so_from_the_second_day_on(panel):
+def test_who_is_silent_at_night_is_found_out_night_by_night(panel):
     presence = fold_presence(night_silence(panel, 2), panel.calendar)
     assert (presence[0] == 1).all()
-    assert (presence[3, :5, 2] == 0).all()
-    assert (presence[3, 5:, 2] == 1).all()
-    assert (np.delete(presence, 2, axis=2) == 1).all()
+    nights = presence[1:6, 0, 0, 2]
+    np.testing.assert_allclose(nights, [1 / 2, 1 / 3, 1 / 4, 1 / 5, 1 / 6], rtol=1e-5)
+    assert (presence[:, :, 5:, 2] == 1).all()
+    assert (np.delete(presence, 2, axis=3) == 1).all()
+
+
+def test_days_off_have_shares_of_their_own_once_one_is_known(panel):
+    seen = np.ones(panel.values.shape, bool)
+    seen[panel.calendar.day_off[panel.calendar.day] & (panel.calendar.slot < 20), 2] = False
+    presence = fold_presence(seen, panel.calendar)
+    first = int(np.flatnonzero(panel.calendar.day_off)[0])
+    assert (presence[first] == 1).all()
+    assert (presence[first + 1, 1, :5, 2] == 0.5).all()
+    assert (presence[first + 1, 0, :5, 2] == 1).all()
 
 
 def test_chance_gaps_leave_everyone_all_there(panel):
@@ -50,4 +61,10 @@ def test_steps_ahead_read_their_own_hour_also_beyond_the_panel(panel):
     _, longer = panel.calendar.extend(96)
     ahead = presence_ahead(presence, panel.calendar, panel.n_step - 1, 96)
     assert ahead.shape == (panel.n_series, 96)
-    assert (ahead[2] == (longer.slot[panel.n_step :] >= 20)).all()
+    assert ((ahead[2] == 1) == (longer.slot[panel.n_step :] >= 20)).all()
+
+
+def test_who_never_reported_has_no_share_in_anything(panel):
+    seen = np.ones(panel.values.shape, bool)
+    seen[:, 4] = False
+    assert (fold_presence(seen, panel.calendar)[1:, :, :, 4] == 0).all()
