@@ -18,6 +18,7 @@ from urllib.parse import urljoin
 
 from mtgpt.errors import LakeError, SourceRefused, SourceUnavailable
 from mtgpt.ingest.address import WebAddress, parse_url
+from mtgpt.ingest.meter import DEFAULT_CAPS, PIECE
 from mtgpt.ingest.network import timeouts
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 _REDIRECTS = {301, 302, 303, 307, 308}
 _MAX_REDIRECTS = 5
 _TRY_LATER = {408, 425, 429}
-_MAX_RETRY_AFTER_S = 60.0
+_MAX_RETRY_AFTER_S = 50.0
 _MAX_TAG = 512
 _HEAD = 1024
 _MAX_AGE = re.compile(r"(?:^|[\s,])max-age=([0-9]{1,7})(?:$|[\s,])", re.IGNORECASE)
@@ -140,11 +141,10 @@ def _take(
             received += len(piece)
             if received > request.max_bytes:
                 raise _too_large(request, address, f"more than {request.max_bytes}")
-            landing.write(
-                piece if decoder is None else _decoded(decoder, piece, request.max_bytes - landing.size, address)
-            )
-            if landing.size > request.max_bytes:
-                raise _too_large(request, address, f"more than {request.max_bytes} once decoded")
+            if decoder is None:
+                landing.write(piece)
+            else:
+                _decode(decoder, piece, landing, request, address, received=received)
         if announced is not None and received != announced:
             raise SourceUnavailable("the body was cut", where=address, got=received, expected=f"{announced} bytes")
         if decoder is not None and (not decoder.eof or decoder.unused_data):
@@ -229,14 +229,26 @@ def _decoder(encoding: str, address: WebAddress) -> zlib._Decompress | None:
     raise SourceRefused("a content encoding we did not ask for", where=address, got=encoding, expected="gzip or none")
 
 
-def _decoded(decoder: zlib._Decompress, piece: bytes, room: int, address: WebAddress) -> bytes:
-    if decoder.eof:
-        raise SourceUnavailable("the gzip-encoded body goes on after its end", where=address)
-    try:
-        # One byte more than there is room for, so that the caller sees that the cap is passed.
-        return decoder.decompress(piece, room + 1)
-    except zlib.error:
-        raise SourceUnavailable("the gzip-encoded body is damaged", where=address) from None
+def _decode(
+    decoder: zlib._Decompress, piece: bytes, landing: _Landing, request: Request, address: WebAddress, *, received: int
+) -> None:
+    """Writes what a piece of the body expands to, a little at a time, up to the caps."""
+    times = max(DEFAULT_CAPS.free_bytes, DEFAULT_CAPS.ratio * received)
+    while True:
+        if decoder.eof and piece:
+            raise SourceUnavailable("the gzip-encoded body goes on after its end", where=address)
+        try:
+            data = decoder.decompress(piece, PIECE)
+        except zlib.error:
+            raise SourceUnavailable("the gzip-encoded body is damaged", where=address) from None
+        piece = decoder.unconsumed_tail
+        if landing.size + len(data) > request.max_bytes:
+            raise _too_large(request, address, f"more than {request.max_bytes} once decoded")
+        if landing.size + len(data) > times:
+            raise _too_large(request, address, f"more than {DEFAULT_CAPS.ratio} times itself once decoded")
+        landing.write(data)
+        if not piece and len(data) < PIECE:
+            return
 
 
 def _follow(request: Request, address: WebAddress, location: str) -> WebAddress:

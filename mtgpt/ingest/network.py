@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 _CONNECT_S = 10.0
 _SILENCE_S = 30.0
 _LOOK_UP_S = 0.25
+_PACE_S = 20.0
+_PACE_BYTES = 10_240
+_PACE_READS = 5
 
 
 class Deadline:
@@ -55,20 +58,46 @@ class Deadline:
         return self.remaining_s <= 0
 
 
+class TooSlow(httpcore.ReadTimeout):
+    """The server sends a few bytes now and then, as one does that wants to keep us."""
+
+
+class _Pace:
+    # A server that thinks before it answers is silent; one that drips is not, and would never meet a read timeout.
+    def __init__(self) -> None:
+        self._begin()
+
+    def _begin(self) -> None:
+        self._since = time.monotonic()
+        self._reads = self._bytes = 0
+
+    def count(self, size: int) -> None:
+        self._reads += 1
+        self._bytes += size
+        if time.monotonic() - self._since < _PACE_S:
+            return
+        if self._bytes < _PACE_BYTES and self._reads >= _PACE_READS:
+            raise TooSlow
+        self._begin()
+
+
 class _Stream(httpcore.NetworkStream):
-    # A server that sends a byte every few seconds never meets a read timeout: every read looks at the deadline too.
-    def __init__(self, stream: httpcore.NetworkStream, deadline: Deadline) -> None:
+    def __init__(self, stream: httpcore.NetworkStream, deadline: Deadline, pace: _Pace | None = None) -> None:
         self._stream = stream
         self._deadline = deadline
+        self._pace = pace or _Pace()
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         silence = Deadline(_SILENCE_S if timeout is None else timeout)
         while True:
             try:
-                return self._stream.read(max_bytes, min(_LOOK_UP_S, _left(self._deadline, silence.remaining_s)))
+                data = self._stream.read(max_bytes, min(_LOOK_UP_S, _left(self._deadline, silence.remaining_s)))
             except httpcore.ReadTimeout:
                 if silence.passed or self._deadline.passed:
                     raise
+            else:
+                self._pace.count(len(data))
+                return data
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         self._stream.write(buffer, _left(self._deadline, timeout))
@@ -80,7 +109,7 @@ class _Stream(httpcore.NetworkStream):
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore.NetworkStream:
         stream = self._stream.start_tls(ssl_context, server_hostname, _left(self._deadline, timeout))
-        return _Stream(stream, self._deadline)
+        return _Stream(stream, self._deadline, self._pace)
 
     def get_extra_info(self, info: str) -> Any:
         return self._stream.get_extra_info(info)

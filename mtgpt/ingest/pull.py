@@ -20,7 +20,7 @@ from mtgpt.errors import FeedError, LakeError, ManifestError, NotFound, SourceRe
 from mtgpt.ingest.address import WebAddress, parse_url, redacted
 from mtgpt.ingest.breaker import Breaker, HostResting
 from mtgpt.ingest.download import Download, Request, download
-from mtgpt.ingest.network import Deadline, guarded_pool
+from mtgpt.ingest.network import Deadline, TooSlow, guarded_pool
 from mtgpt.settings import secret
 
 if TYPE_CHECKING:
@@ -43,6 +43,8 @@ class Limits:
         seconds: For all tries, redirects and waits together.
         tries: At most.
         first_wait_s: Upper end of the first random wait; doubled for each further one.
+        retry_s: After so long no further try begins: a server that hung for half a minute hangs again.
+        asked_s: As ``retry_s``, where the server itself says when to come again.
     """
 
     body_bytes: int = 512 << 20
@@ -50,6 +52,8 @@ class Limits:
     seconds: float = 600.0
     tries: int = 4
     first_wait_s: float = 1.0
+    retry_s: float = 25.0
+    asked_s: float = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,7 +191,14 @@ def _patiently(
         return jittered(state) if asked is None else asked
 
     def enough(state: tenacity.RetryCallState) -> bool:
-        return state.attempt_number >= limits.tries or state.upcoming_sleep >= deadline.remaining_s
+        error = state.outcome.exception() if state.outcome else None
+        asked = isinstance(error, SourceUnavailable) and error.retry_after_s is not None
+        begins_s = (state.seconds_since_start or 0.0) + state.upcoming_sleep
+        return (
+            state.attempt_number >= limits.tries
+            or state.upcoming_sleep >= deadline.remaining_s
+            or begins_s > (limits.asked_s if asked else limits.retry_s)
+        )
 
     def may_pass(error: BaseException) -> bool:
         return isinstance(error, SourceUnavailable) and not isinstance(error, HostResting)
@@ -217,6 +228,8 @@ def _explain(error: Exception, address: WebAddress, deadline: Deadline) -> NoRet
         raise SourceUnavailable("stopped while the server was asked", where=address) from None
     if deadline.passed:
         raise SourceUnavailable("took too long", where=address, expected=f"at most {deadline.seconds:g} s") from None
+    if isinstance(error, TooSlow):
+        raise SourceUnavailable("the server sends too slowly", where=address, got="a few bytes a second") from None
     if isinstance(error, httpcore.LocalProtocolError):
         raise SourceRefused("a header cannot be sent", where=address) from None
     if "CERTIFICATE_VERIFY_FAILED" in str(error):
