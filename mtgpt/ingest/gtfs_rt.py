@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
-from mtgpt.errors import FeedError
+from mtgpt.errors import FeedError, SourceRefused
 from mtgpt.ingest.adapter import DATA, FAULT, Chunk, Roles
 from mtgpt.ingest.events import Event, events
-from mtgpt.ingest.gtfs_rt_alerts import alert_rows, canceled_rows
+from mtgpt.ingest.gtfs_rt_alerts import alert_parts, alert_rows, canceled_rows
 from mtgpt.ingest.gtfs_rt_message import read_message
 from mtgpt.ingest.gtfs_rt_report import Report
 from mtgpt.ingest.gtfs_rt_timetable import read_timetable
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 STATIC = "static"
 _ROWS = 500_000
+_PARTS = 300_000
 
 
 class GtfsRtOptions(BaseModel):
@@ -80,7 +81,7 @@ class GtfsRtAdapter:
             timetable=timetable,
             prefix=options.prefix,
         )
-        trips, positions, alerts = TripRows(), [], list[Event]()
+        trips, positions, alerts, room = TripRows(), [], list[Event](), _PARTS
         for position, entity in message.entities():
             if entity.is_deleted:
                 continue
@@ -89,6 +90,11 @@ class GtfsRtAdapter:
             if entity.HasField("vehicle"):
                 positions.append(vehicle_row(position, entity, report))
             if entity.HasField("alert"):
+                room -= alert_parts(entity.alert)
+                if room < 0:
+                    raise SourceRefused(
+                        "alerts with too many parts", where=message.name, expected=f"at most {_PARTS:,}"
+                    )
                 alerts += alert_rows(position, entity, prefix=options.prefix)
         facts = {
             "entities": len(message.spans),

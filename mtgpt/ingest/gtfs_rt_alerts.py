@@ -78,6 +78,12 @@ def alert_rows(position: int, entity: Any, *, prefix: str = "") -> list[Event]:
     ]
 
 
+def alert_parts(alert: Any) -> int:
+    """How many translations, periods and things concerned an alert has."""
+    texts = (alert.header_text, alert.description_text, alert.url)
+    return len(alert.informed_entity) + len(alert.active_period) + sum(len(one.translation) for one in texts)
+
+
 def canceled_rows(trips: pl.DataFrame, visits: pl.DataFrame) -> list[Event]:
     """Canceled trips whose stops nobody names, neither the feed nor a timetable: said as events, not lost.
 
@@ -106,14 +112,13 @@ def canceled_rows(trips: pl.DataFrame, visits: pl.DataFrame) -> list[Event]:
 
 
 def _by_language(translated: Any) -> dict[str, str]:
-    found: dict[str, str] = {}
+    found: dict[str, list[str]] = {}
     for one in translated.translation:
-        language = language_tag(one.language)
         said = text(one.text)
         if said:
-            # The same language twice is two parts of one text.
-            found[language] = f"{found[language]}\n{said}" if language in found else said
-    return found
+            found.setdefault(language_tag(one.language), []).append(said)
+    # The same language twice is two parts of one text.
+    return {language: "\n".join(parts) for language, parts in found.items()}
 
 
 def _concerned(selectors: Iterable[Any], prefix: str) -> tuple[list[str], list[str], dict[str, Any], bool]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
+from mtgpt.errors import FeedError
 from mtgpt.ingest.gtfs_rt_wire import TEXT, VARINT, Fields, fields, numbers, texts
 
 if TYPE_CHECKING:
@@ -97,10 +98,19 @@ class TripRows:
         Raises:
             FeedError: More than :data:`MAX_STOPS` of them, or far more fields than any feed has.
         """
-        data = np.frombuffer(message.data, np.uint8)
+        try:
+            return self._stops(np.frombuffer(message.data, np.uint8))
+        except FeedError as error:
+            raise FeedError(
+                error.what, where=message.name, expected=error.expected, next_step=error.next_step
+            ) from None
+
+    def _stops(self, data: np.ndarray) -> pl.DataFrame:
         start, end = (np.array(side, np.int64) for side in (zip(*self.spans, strict=True) if self.spans else ([], [])))
         update = fields(data, start, end, most=10 * (start.size + 1000)).only(3, TEXT)
-        found = fields(data, *update.spans, most=MAX_STOPS).only(2, TEXT)
+        found = fields(data, *update.spans, most=MAX_STOPS + 10 * (start.size + 1000)).only(2, TEXT)
+        if found.owner.size > MAX_STOPS:
+            raise FeedError("too many stop updates", expected=f"at most {MAX_STOPS:,}")
         stop = fields(data, *found.spans, most=_MOST_FIELDS)
         count = found.owner.size
         sequence, known = numbers(stop.only(1, VARINT), count, bits=32)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import resource
+import time
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -111,6 +113,40 @@ def test_a_message_cut_anywhere_but_between_entities_is_refused(tmp_path):
     for at in tried:
         with pytest.raises(FeedError):
             read(tmp_path, WHOLE[:at])
+
+
+def sized(number: int, content: bytes) -> bytes:
+    size, length = bytearray(), len(content)
+    while length >= 0x80:
+        size.append(length & 0x7F | 0x80)
+        length >>= 7
+    return bytes((number << 3 | 2, *size, length)) + content
+
+
+def of_trips(content: bytes, count: int) -> bytes:
+    return sized(2, sized(1, b"e") + sized(3, sized(1, b"") + content)) * count
+
+
+@pytest.mark.parametrize(
+    ("entities", "said"),
+    [
+        (lambda: b"\x12\x00" * 10_000_000, "too many entities"),
+        (lambda: b"\xca\x3e\x00" * 5_000_000, "too many entities"),
+        (lambda: of_trips(b"\x12\x00" * 19_000, 100), "more stop updates"),
+        (lambda: of_trips(b"\x12\x00" * 900_000, 3), "too many fields"),
+        (lambda: sized(2, sized(1, b"e") + sized(5, b"\x2a\x00" * 900_000)) * 3, "alerts with too many parts"),
+        (lambda: of_trips(sized(2, b"\x3b\x3c" * 5000), 100), "cut or damaged"),
+        (lambda: sized(2, sized(1, b"e" * 2_000_001)), "too large"),
+    ],
+    ids=["entities", "extensions", "stops", "stops of one trip", "concerned", "groups", "one entity"],
+)
+def test_a_small_message_that_would_be_a_large_one_in_memory_is_refused_at_once(tmp_path, entities, said):
+    data = sized(1, CITY.header.SerializeToString()) + entities()
+    before, started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+    with pytest.raises((FeedError, SourceRefused), match=said):
+        read(tmp_path, data)
+    assert time.perf_counter() - started < 10
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 400_000  # kilobytes
 
 
 def serve_cut(at: int, *, framing: str) -> Callable:
