@@ -146,7 +146,10 @@ def scale_jumps(hours: Hours) -> tuple[list[Finding], Jump]:
         up = fresh & enough[:, None] & (size >= np.maximum(_JUMP * middle, beyond * high)[:, None])
         down = fresh & enough[:, None] & (size <= np.minimum(middle / _JUMP, low / beyond)[:, None])
     up, down = _lasting(up, fresh), _lasting(down, fresh)
-    whole = _unlike_peers(size, fresh, with_past, count=fresh.sum(axis=1))
+    alone = np.flatnonzero(~with_past & (count >= _LEAST_RUN))
+    whole = np.zeros(len(size), dtype=bool)
+    least, most = ordered[alone, 0], ordered[alone, count[alone] - 1]
+    whole[alone] = _unlike_peers(middle[alone], least, most)
     new = np.maximum(fresh.sum(axis=1), 1)
     went_up, went_down = ((part.sum(axis=1) > new / 2) & with_past for part in (up, down))
     more = went_up if went_up.sum() >= went_down.sum() else went_down
@@ -166,7 +169,8 @@ def scale_jumps(hours: Hours) -> tuple[list[Finding], Jump]:
 
 def frozen(hours: Hours) -> list[Finding]:
     """Runs of one value that are too long for how seldom the series repeats itself; unproven between the hours."""
-    row, column = np.nonzero(np.isfinite(hours.value))
+    peers, resting = _repeats(hours)
+    row, column = np.nonzero(np.isfinite(hours.value) & resting[:, None])
     value = hours.value[row, column]
     if value.size == 0:
         return []
@@ -188,8 +192,6 @@ def frozen(hours: Hours) -> list[Finding]:
     pairs = np.bincount(row[outside], minlength=series)
     repeats = np.bincount(row[outside & same], minlength=series)
     own = repeats / np.maximum(pairs, 1)
-    usual = own[pairs >= _LEAST_PAST]
-    peers = float(np.sort(usual)[usual.size // 2]) if usual.size else 1.0
     chance = np.maximum(np.where(pairs >= _LEAST_PAST, own, peers), _SELDOM)
     at = row[start]
     long &= (chance[at] <= _FROZEN_REPEATS) & (chance[at] ** (length - 1) <= _FROZEN_CHANCE)
@@ -197,6 +199,18 @@ def frozen(hours: Hours) -> list[Finding]:
         Finding(series=int(at[i]), reason=FROZEN, first=int(first[i]), last=int(last[i]), value=float(value[start[i]]))
         for i in _not_natural(np.flatnonzero(long), at, first, series=series)
     ]
+
+
+def _repeats(hours: Hours) -> tuple[float, np.ndarray]:
+    """How often the middle one of the series repeats itself; bool [S], series that do so three hours on end."""
+    value = hours.value
+    pair = np.isfinite(value[:, 1:]) & np.isfinite(value[:, :-1]) & hours.fine[:, 1:]
+    same = (value[:, 1:] == value[:, :-1]) & (value[:, 1:] != 0)
+    resting = (same[:, 2:] & same[:, 1:-1] & same[:, :-2]).any(axis=1)
+    pair &= (value[:, 1:] != 0) | same
+    count = pair.sum(axis=1)
+    usual = np.sort((same & pair).sum(axis=1)[count >= _LEAST_PAST] / count[count >= _LEAST_PAST])
+    return float(usual[usual.size // 2]) if usual.size else 1.0, resting
 
 
 def _not_natural(runs: np.ndarray, series_of: np.ndarray, first: np.ndarray, *, series: int) -> np.ndarray:
@@ -298,33 +312,30 @@ def _misfit(level: np.ndarray, usual: np.ndarray, spread: np.ndarray) -> tuple[n
     return np.where(seen > 0, total / np.maximum(seen, 1), np.nan), seen
 
 
-def _unlike_peers(size: np.ndarray, fresh: np.ndarray, with_past: np.ndarray, *, count: np.ndarray) -> np.ndarray:
-    """Bool [S]: series without a past whose values lie as a whole far from those of all their peers."""
-    odd = np.zeros(len(size), dtype=bool)
-    measured = np.flatnonzero(count >= _LEAST_RUN)
-    if measured.size < _LEAST_PEERS or with_past[measured].all():
+def _unlike_peers(middle: np.ndarray, least: np.ndarray, most: np.ndarray) -> np.ndarray:
+    """Bool [n]: series without a past whose values lie as a whole far from those of all their peers.
+
+    Args:
+        middle: [n] median of each series.
+        least: [n] its least value.
+        most: [n] its greatest value.
+    """
+    odd = np.zeros(middle.size, dtype=bool)
+    if middle.size < _LEAST_PEERS:
         return odd
-    values = np.where(fresh, size, np.nan)[measured]
-    ordered = np.sort(values, axis=1)
-    middle = _at(ordered, (count[measured] - 1) // 2, count[measured])
     rank = np.argsort(middle)
     usual = middle[rank[rank.size // 2]]
-    # Those above (below) the widest gap, if that is wide and few are there.
     step = middle[rank][1:] / middle[rank][:-1]
-    few = max(1, measured.size // 10)
-    for side, far in ((1, step[-few:]), (-1, step[:few])):
-        if far.max(initial=0) < _ALONE:
-            continue
-        if side > 0:
-            those = rank[measured.size - few + int(np.argmax(far >= _ALONE)) :]
-            others = np.setdiff1d(rank, those)
-            apart = (middle[those] >= _JUMP * usual) & (middle[those] >= _BEYOND * np.nanmax(values[others]))
-        else:
-            those = rank[: int(np.flatnonzero(far >= _ALONE)[-1]) + 1]
-            others = np.setdiff1d(rank, those)
-            apart = (middle[those] <= usual / _JUMP) & (middle[those] <= np.nanmin(values[others]) / _BEYOND)
-        odd[measured[those[apart]]] = True
-    return odd & ~with_past
+    # Those above (below) a wide gap, if few are there.
+    few = max(1, middle.size // 10)
+    above, below = np.flatnonzero(step[-few:] >= _ALONE), np.flatnonzero(step[:few] >= _ALONE)
+    if above.size:
+        those, others = np.split(rank, [middle.size - few + int(above[0])])[::-1]
+        odd[those] = (middle[those] >= _JUMP * usual) & (middle[those] >= _BEYOND * most[others].max())
+    if below.size:
+        those, others = np.split(rank, [int(below[-1]) + 1])
+        odd[those] |= (middle[those] <= usual / _JUMP) & (middle[those] <= least[others].min() / _BEYOND)
+    return odd
 
 
 def _at(ordered: np.ndarray, place: np.ndarray, count: np.ndarray) -> np.ndarray:

@@ -186,11 +186,12 @@ def _proven(
     names = pl.Series(sorted({ids[one.series] for one in stuck}))
     spans = [(_EPOCH + (one.first - 1) * _HOUR, _EPOCH + (one.last + 2) * _HOUR) for one in stuck]
     low, high = min(first for first, _ in spans), max(last for _, last in spans)
-    wanted = pl.col("spot_id").is_in(names.implode()) & (pl.col("variable") == variable)
+    wanted = _within(spans) & (pl.col("variable") == variable)
+    named = pl.col("spot_id").is_in(names.implode())
     of = pl.col("spot_id").cast(pl.Enum(names)).to_physical()
     columns = [of.alias("spot"), pl.col("time_start").dt.epoch("s").alias("time"), "interval_s", "value"]
     rows = pl.concat(
-        piece.lazy().filter(_within(spans)).select(*_READ).collect().filter(wanted).select(columns)
+        piece.lazy().select(*_READ).filter(named).collect().filter(wanted).select(columns)
         for piece in staged.pieces(OBSERVATION)
         if piece.low < high and piece.high >= low
     ).sort("spot", "time")
