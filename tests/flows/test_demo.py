@@ -43,6 +43,20 @@ def test_the_report_says_that_the_city_is_simulated_and_needs_nothing_from_elsew
         assert (road[1].parent / picture).read_bytes().startswith(b"\x89PNG")
 
 
+def test_live_feeds_are_followed_to_their_last_snapshot_and_told_of_in_the_report(road):
+    from mtgpt.lake.lake import Lake
+
+    batches = Lake.open(road[0] / "lake").ledger("demo").group_by("source_id").len()
+    assert dict(batches.filter(pl.col("source_id").is_in(["docks", "transit_live"])).iter_rows()) == {
+        "docks": 26,
+        "transit_live": 26,
+    }
+    page = road[1].read_text("utf-8")
+    assert "Public transport, alerts and docks" in page
+    assert "M1: signal failure at University" in page
+    assert "Football on" not in page, "the match is on the day after the forecasts"
+
+
 def test_a_forecast_flow_leaves_ranges_with_their_provenance_and_a_picture(road):
     import pyarrow.parquet as pq
 
