@@ -122,7 +122,7 @@ def read_batch(
         staged: Where its rows go.
         progress: Called with what is going on.
         past: What values are compared with; it takes in those of a batch that may land. None compares nothing.
-        accept: Take all values as right.
+        accept: Take all values as right, and the message as whole.
 
     Raises:
         FeedError: The bytes are not what their kind says, or hold no row at all.
@@ -135,6 +135,8 @@ def read_batch(
             judged.take(chunk, batch, lake)
             progress(f"{batch.source_id}: {label}: {judged.rows:,} rows read")
     judged.finish(lake)
+    if accept:
+        judged.facts.pop("min_share", None)
     if not judged.rows and judged.facts.get("entities") != 0:
         raise FeedError(
             "the feed holds no rows", where=f"{batch.source_id}: {label}", got="0 rows", next_step="check the source"

@@ -55,8 +55,8 @@ def shrunk(batch: Batch, facts: Mapping[str, Any], lake: Lake) -> str | None:
         return None
     return (
         f"entity_drop: {facts['watched']} trips and vehicles where the last {len(earlier)} messages had {usual:g} "
-        f"(at least {100 * share:g} % expected): its end may be missing. If the feed is right, its messages are "
-        "taken once half an hour has passed; options: {min_share: 0} takes this one now"
+        f"(at least {100 * share:g} % expected): its end may be missing. If the feed has so few now, "
+        "its messages are taken once half an hour has passed; mtgpt lake replay --accept takes this one"
     )
 
 

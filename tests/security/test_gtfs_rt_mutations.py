@@ -18,6 +18,7 @@ from mtgpt.ingest.manifest import CityManifest
 from mtgpt.ingest.pull import Limits
 from mtgpt.lake.intake import ingest_city
 from mtgpt.lake.lake import Lake
+from mtgpt.lake.replay import replay
 from mtgpt.settings import Settings
 from tests.ingest.gtfs_rt_feed import NOW, STAMP, a_city, file, read
 from tests.ingest.http_feed import feed_server, fetch
@@ -226,8 +227,11 @@ def test_a_file_that_lost_half_of_its_entities_is_held_and_nothing_of_it_is_show
     results = [one for one in ingest_city(manifest, lake, settings=settings) if one.source_id == "live"]
     assert [one.status for one in results] == ["committed"] * 3 + ["held"] * 2 + ["committed"] * 2
     assert results[3].reason.startswith("entity_drop: 22 trips and vehicles where the last 3 messages had 54")
-    held = {one.batch_id for one in results if one.status == "held"}
-    assert not held & set(lake.scan("stop_visit").select("batch_id").collect()["batch_id"])
+    held = [one.batch_id for one in results if one.status == "held"]
+    assert not set(held) & set(lake.scan("stop_visit").select("batch_id").collect()["batch_id"])
+    assert replay(held[0], lake, settings=settings).status == "held"
+    accepted = replay(held[0], lake, settings=settings, accept=True)
+    assert (accepted.status, accepted.rows_in) == ("committed", results[3].rows_in)
 
 
 def test_a_drop_that_lasts_half_an_hour_is_what_the_feed_has_now(tmp_path):
