@@ -58,7 +58,7 @@ def read_routes(feed: GtfsZip, options: GtfsOptions, faults: GtfsFaults) -> pl.D
     if agencies.height == 1:
         # The standard lets routes leave out the only agency there is.
         known = sound.with_columns(
-            agency=pl.lit(agencies["agency_name"][0]), zone=pl.lit(agencies["agency_timezone"][0])
+            agency=pl.lit(agencies["agency_name"][0], pl.String), zone=pl.lit(agencies["agency_timezone"][0], pl.String)
         )
     else:
         known = sound.join(

@@ -193,6 +193,13 @@ def test_calendar_rows_that_cannot_be_read_are_refused(tmp_path):
     ] == 0  # fmt: skip
 
 
+def test_the_only_agency_runs_routes_that_name_none_even_without_a_name(tmp_path):
+    text = "route_id,route_short_name,route_type\nR1,M1,1\nR2,7,3\n"
+    assert set(tables(gtfs(tmp_path, routes=text))["route"]["agency"]) == {"Metro"}
+    nameless = gtfs(tmp_path, agency="agency_id,agency_name\nA,\n")
+    assert tables(nameless)["route"]["agency"].null_count() == 2
+
+
 @pytest.mark.parametrize("missing", ["agency", "calendar"])
 def test_files_that_the_standard_lets_out_may_be_missing(tmp_path, missing):
     dates = "service_id,date,exception_type\nWK,20240304,1\nWE,20240309,1\n"
