@@ -16,10 +16,11 @@ from urllib.parse import quote, unquote
 import httpcore
 import tenacity
 
-from mtgpt.errors import FeedError, LakeError, ManifestError, NotFound, SourceRefused, SourceUnavailable
+from mtgpt.errors import FeedError, LakeError, ManifestError, MTGPTError, NotFound, SourceRefused, SourceUnavailable
 from mtgpt.ingest.address import WebAddress, parse_url, redacted
 from mtgpt.ingest.breaker import Breaker, HostResting
 from mtgpt.ingest.download import Download, Request, download
+from mtgpt.ingest.keyring import Keyring, quiet_wire
 from mtgpt.ingest.network import Deadline, TooSlow, guarded_pool
 from mtgpt.settings import secret
 
@@ -130,8 +131,16 @@ def pull(
         with guarded_pool(deadline=deadline, allow_loopback=source.allow_loopback, lookup=lookup) as pool:
             return download(request, pool, target_folder)
 
+    keys = Keyring.of(location.partition("?")[2], request.address.query, request.headers)
+    quiet_wire()
     once = _watched(fetch, request.address, source.id, deadline, breaker or Breaker())
-    got = _patiently(once, deadline, limits, sleep)
+    try:
+        got = _patiently(once, deadline, limits, sleep)
+    except MTGPTError as error:
+        keys.scrub(error)
+        raise
+    # A tag goes into the ledger.
+    etag, last_modified = (None if keys.holds(tag) else tag for tag in (got.etag, got.modified))
     name = _safe_name(request.address, source)
     if got.path is None:
         return Pulled(
@@ -139,9 +148,9 @@ def pull(
             name=name,
             sha256="",
             size=0,
-            etag=got.etag,
             not_modified=True,
-            last_modified=got.modified,
+            etag=etag,
+            last_modified=last_modified,
             fresh_s=got.fresh_s,
         )
     _refuse_empty(got.size, request.address)
@@ -151,8 +160,8 @@ def pull(
         name=name,
         sha256=got.sha256,
         size=got.size,
-        etag=got.etag,
-        last_modified=got.modified,
+        etag=etag,
+        last_modified=last_modified,
         fresh_s=got.fresh_s,
     )
 
