@@ -19,7 +19,6 @@ class MTGPTConfig(Qwen3Config):
         feature_count: F, features of a dense token; fixed by the codec.
         calendar_count: C, features shared by the series of one cut.
         residual_floor: Smallest unit of a residual, in units of the series' scale.
-        echo_aggregates: Whether networks and corridors are said once more after their spots.
         readings: 1 or 2: how often a sequence is read for a forecast, the second time with its spots in reverse, and
             the two averaged; training shows both directions.
         anchor_trust: How strongly an anchor's recent error decides between the anchors before anything is learned.
@@ -32,7 +31,6 @@ class MTGPTConfig(Qwen3Config):
     quantile_levels: list[float] | tuple[float, ...] = QUANTILES
     feature_count: int = 125
     calendar_count: int = 27
-    echo_aggregates: bool = False
     readings: int = 1
     residual_floor: float = 0.3
     anchor_trust: float = 3.0

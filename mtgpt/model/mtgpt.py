@@ -171,7 +171,7 @@ class Forecaster:
         self.model = model.eval()
         self.panel = panel
         self.history: History = make_history(panel, patch=model.config.patch)
-        self.parts = sequences(panel, echo=model.config.echo_aggregates)
+        self.parts = sequences(panel)
         self.owner = owners(self.parts, panel.n_series)
         self.kinds = kind_ids(panel.series)
         self._sha = model.fingerprint()
@@ -262,7 +262,6 @@ class Forecaster:
                 order = back_to_front(part, self.panel.n_spot)
                 again, _ = self._run(views(part[order]), part[order], holes)
                 normal[:, order] = (normal[:, order] + again) / 2
-            # Of an aggregate that is said twice the second answer stays.
             out[:, part[mine]] = decode(normal, state)[:, mine]
         return out
 

@@ -32,6 +32,9 @@ from mtgpt.tokens.vocabulary import ROOM
 if TYPE_CHECKING:
     from torch import Tensor
 
+_STEP_WIDTH = 16
+_LEAST_UNIT = 0.05
+
 
 class PatchNetwork(PreTrainedModel):
     """The network alone; :class:`mtgpt.model.mtgpt.MTGPT` adds forecasting of panels."""
@@ -57,16 +60,22 @@ class PatchNetwork(PreTrainedModel):
         self.norm = Qwen3RMSNorm(d, eps=config.rms_norm_eps)
         self.rotary_emb = Qwen3RotaryEmbedding(config=config)
         self.forecast_head = nn.Linear(d, p * (q + len(ANCHORS)))
-        self.fill_head = nn.Linear(d, p * (q + len(GAP_ANCHORS)))
+        # What a token knows of each of its own steps, then mixed step by step with how far the next values are.
+        self.fill_head = nn.Linear(d, p * _STEP_WIDTH)
+        self.fill_mixer = nn.Sequential(
+            nn.Linear(_STEP_WIDTH + 2 * len(GAP_ANCHORS), 2 * _STEP_WIDTH),
+            nn.SiLU(),
+            nn.Linear(2 * _STEP_WIDTH, q + len(GAP_ANCHORS)),
+        )
         # How far each quantile lies from the median, in units of what was learned; see mtgpt.train.calibrate.
         self.band_stretch: Tensor
         self.register_buffer("band_stretch", torch.ones(q))
         self._middle = list(config.quantile_levels).index(0.5)
         self.post_init()
         # Untrained, the forecast is the trusted mix of the anchors.
-        for head in (self.forecast_head, self.fill_head):
-            nn.init.zeros_(head.weight)
-            nn.init.zeros_(head.bias)
+        for head in (self.forecast_head, self.fill_mixer[-1]):
+            nn.init.zeros_(cast("Tensor", head.weight))
+            nn.init.zeros_(cast("Tensor", head.bias))
         # A covariate that training never showed must mean nothing when a city brings it.
         nn.init.zeros_(self.calendar_encoder.weight[:, -2 * COVARIATES :])
 
@@ -125,23 +134,29 @@ class PatchNetwork(PreTrainedModel):
         for layer in self.layers:
             x = cast("Any", layer)(x, attention_mask=None, position_embeddings=position_embeddings)
         hidden = self.norm(x).reshape(b, k, n, -1)
-        ahead = self._mixed(self.forecast_head(hidden), anchors, log_error, spread)
+        head = self.forecast_head(hidden).reshape(b, k, n, self.config.patch, -1)
+        ahead = self._mixed(head, anchors, log_error, self.config.residual_floor + spread)
         middle = ahead[..., self._middle : self._middle + 1]
         ahead = middle + (ahead - middle) * self.band_stretch
         if gap_anchors is None or gap_log_error is None or gap_spread is None:
             if self.training:
                 # Processes that train together expect a gradient of every weight in every step.
-                ahead = ahead + 0 * sum(p.sum() for p in self.fill_head.parameters())
+                unused = (*self.fill_head.parameters(), *self.fill_mixer.parameters())
+                ahead = ahead + 0 * sum(p.sum() for p in unused)
             return ahead
-        return torch.cat([self._mixed(self.fill_head(hidden), gap_anchors, gap_log_error, gap_spread), ahead], -2)
+        step = self.fill_head(hidden).reshape(b, k, n, self.config.patch, -1)
+        apart = gap_anchors[..., 1:] - gap_anchors[..., :1]
+        head = self.fill_mixer(torch.cat([step, gap_log_error, apart.clamp(-5, 5), gap_spread[..., None]], -1))
+        # Beside a measured value little is left to learn: the error of the best anchor is the unit.
+        unit = _LEAST_UNIT + gap_log_error.amin(-1).exp()
+        return torch.cat([self._mixed(head, gap_anchors, gap_log_error, unit), ahead], -2)
 
-    def _mixed(self, head: Tensor, anchors: Tensor, log_error: Tensor, spread: Tensor) -> Tensor:
-        """[..., P, Q]: the anchors as the head weighs them, and its residuals in units of the usual spread."""
-        head = head.reshape(*head.shape[:-1], self.config.patch, -1)
+    def _mixed(self, head: Tensor, anchors: Tensor, log_error: Tensor, unit: Tensor) -> Tensor:
+        """[..., P, Q]: the anchors as the head [..., P, Q + A] weighs them, and its residuals in units [..., P]."""
         q = len(self.config.quantile_levels)
         gate = (head[..., q:] - self.config.anchor_trust * log_error).softmax(-1)
         base = (gate * anchors).sum(-1, keepdim=True)
-        return base + head[..., :q] * (self.config.residual_floor + spread[..., None])
+        return base + head[..., :q] * unit[..., None]
 
 
 def pinball(quantiles: Tensor, truth: Tensor, levels: Tensor, *, cap: float = 20.0) -> Tensor:

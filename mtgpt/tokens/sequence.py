@@ -20,14 +20,12 @@ LONGEST = 256
 MOST_BRIDGES = 48
 
 
-def sequences(panel: Panel, *, longest: int = LONGEST, echo: bool = False) -> list[NDArray[np.int64]]:
+def sequences(panel: Panel, *, longest: int = LONGEST) -> list[NDArray[np.int64]]:
     """Index arrays into ``panel.series``; every spot is in exactly one, every aggregate in at least one.
 
     Args:
         panel: Any panel.
         longest: Most tokens a patch.
-        echo: Say the networks and the corridors of a sequence's spots once more after the spots: causal attention lets
-            the first of them be seen by the spots, and the second see them.
     """
     level = np.asarray(panel.series["level"].to_list())
     variable = np.asarray(panel.series["variable"].to_list())
@@ -40,18 +38,14 @@ def sequences(panel: Panel, *, longest: int = LONGEST, echo: bool = False) -> li
     bridges = min(len(corridors), MOST_BRIDGES)
     room = max(longest - len(networks) - bridges, longest // 2)
     packed = _pack(groups, room)
-    homes = [_home(group, corridors, variable, corridor) for group in packed]
-
-    def again(home: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-        return [corridors[home], networks] if echo else []
-
     if len(packed) == 1 and bridges == len(corridors):
-        return [np.concatenate([networks, corridors, spots, *again(homes[0])])]
+        return [np.concatenate([networks, corridors, spots])]
+    homes = [_home(group, corridors, variable, corridor) for group in packed]
     out, covered = [], set[int]()
     for group, home in zip(packed, homes, strict=True):
         near = _nearest(home, len(corridors), bridges)
         covered.update(near.tolist())
-        out.append(np.concatenate([networks, corridors[near], group, *again(home)]))
+        out.append(np.concatenate([networks, corridors[near], group]))
     missing = np.setdiff1d(np.arange(len(corridors)), sorted(covered))
     return out + [np.concatenate([networks, corridors[part]]) for part in _slices(missing, longest // 2)]
 
@@ -70,13 +64,10 @@ def back_to_front(part: NDArray[np.int64], spots: int) -> NDArray[np.int64]:
 
 
 def owners(parts: list[NDArray[np.int64]], total: int) -> NDArray[np.int64]:
-    """[S] which sequence answers for each series: the first that echoes it, else the first that holds it."""
+    """[S] which sequence answers for each series: the first that holds it."""
     owner = np.full(total, -1, np.int64)
     for i in range(len(parts) - 1, -1, -1):
         owner[parts[i]] = i
-    for i in range(len(parts) - 1, -1, -1):
-        said, times = np.unique(parts[i], return_counts=True)
-        owner[said[times > 1]] = i
     return owner
 
 

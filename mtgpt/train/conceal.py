@@ -27,8 +27,8 @@ def conceal(panel: Panel, rng: np.random.Generator, *, silent: float, missing: f
         panel: Any panel.
         rng: Decides what is hidden.
         silent: Expected share of spots (with all their series) hidden altogether.
-        missing: Expected share of the other steps hidden in gaps, whose lengths are spread evenly over orders of
-            magnitude from one step to one day.
+        missing: Expected share of the other steps hidden in gaps of one step to one day; as many hidden steps lie in
+            gaps of about ten steps as in gaps of about a hundred.
     """
     values = np.array(panel.values, np.float32)
     spots = panel.n_spot
@@ -39,11 +39,12 @@ def conceal(panel: Panel, rng: np.random.Generator, *, silent: float, missing: f
         hidden[rng.integers(len(hidden))] = False
     values[:, :spots][:, hidden[place]] = np.nan
     longest = panel.calendar.slots_per_day
-    usual = (longest - 1) / np.log(longest)
+    # Lengths with a density of 1 / length²: each order of magnitude hides the same.
+    usual = longest * np.log(longest) / (longest - 1)
     gaps = missing * panel.n_step / usual
 
     def lengths(count: int) -> np.ndarray:
-        return np.exp(rng.uniform(0, np.log(longest), count)).astype(int) + 1
+        return (longest / (longest - rng.random(count) * (longest - 1))).astype(int)
 
     for column in range(spots):
         for length in lengths(rng.poisson((1 - _SHARED) * gaps)):

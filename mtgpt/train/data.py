@@ -98,7 +98,6 @@ def make_city(
     patch: int,
     train_share: float,
     context_patches: int = 1,
-    echo: bool = False,
     cuts: tuple[int, int] | None = None,
 ) -> City:
     """Prepares a panel; only what is trained on will ever be looked at.
@@ -108,7 +107,6 @@ def make_city(
         patch: P.
         train_share: Of the windows, from the start.
         context_patches: K.
-        echo: Whether sequences say their aggregates once more.
         cuts: First and one-past-last cut to train on instead of the training share.
 
     Raises:
@@ -132,7 +130,7 @@ def make_city(
         visible=visible,
         values=np.asarray(visible.values, np.float32),
         history=history,
-        parts=sequences(panel, echo=echo),
+        parts=sequences(panel),
         kinds=kind_ids(panel.series),
         cuts=(first, wanted[1]),
     )
@@ -147,12 +145,14 @@ class Batch:
         truth: [B, K, N, P] normalised; [B, K, N, 2 P] where the patch itself is to be filled too, it first.
         seen: The same shape, True where the truth counts: measured, and of the patch itself what was concealed.
         scale: [B, N] physical units of one normalised unit.
+        silent: [B, N] True where a series is known by its neighbours only.
     """
 
     inputs: dict[str, Tensor]
     truth: Tensor
     seen: Tensor
     scale: Tensor
+    silent: Tensor
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on another device."""
@@ -161,6 +161,7 @@ class Batch:
             truth=self.truth.to(device),
             seen=self.seen.to(device),
             scale=self.scale.to(device),
+            silent=self.silent.to(device),
         )
 
 
@@ -253,6 +254,7 @@ def draw(
         truth=torch.from_numpy(truth),
         seen=torch.from_numpy(seen),
         scale=torch.from_numpy(states[-1].scale),
+        silent=torch.from_numpy(views[-1].days_seen == 0),
     )
 
 
@@ -263,5 +265,4 @@ def _some(
     spot = kinds[index, 2] == LEVELS.index("spot")
     spots = index[spot]
     kept = spots[rng.random(len(spots)) < rng.uniform(least, 1)] if len(spots) > 1 else spots
-    before = int(np.argmax(spot)) if spot.any() else len(index)
-    return np.concatenate([index[:before], kept[:: rng.choice([-1, 1])], index[before:][~spot[before:]]])
+    return np.concatenate([index[~spot], kept[:: rng.choice([-1, 1])]])

@@ -129,7 +129,6 @@ def _train(
             patch=shape.patch,
             train_share=config.train_share,
             context_patches=shape.context_patches,
-            echo=shape.echo_aggregates,
             cuts=None if windows is None else windows[i],
         )
         for i, p in enumerate(panels)
@@ -233,16 +232,17 @@ def batch_loss(quantiles: Tensor, batch: Batch, levels: Tensor, weights: Tensor,
     if config.scale_power:
         share = (batch.scale / batch.scale.mean(1, keepdim=True)) ** config.scale_power
         importance = importance * share[:, None, :, None]
-    total = loss.new_zeros(())
     patch = quantiles.shape[-2] // (2 if "gap_anchors" in batch.inputs else 1)
     # The last P steps are the forecast, what stands before them is filled.
-    for part in (slice(-patch, None), slice(0, -patch)):
-        counted = importance[..., part]
-        if counted.shape[-1]:
-            if config.aggregate_share:
-                level = batch.inputs["kinds"][..., 2]
-                counted = counted * _level_weights(counted, level, config.aggregate_share)
-            total = total + (loss[..., part] * counted).sum() / counted.sum().clamp(min=1e-6)
+    ahead = importance[..., -patch:]
+    if config.aggregate_share:
+        ahead = ahead * _level_weights(ahead, batch.inputs["kinds"][..., 2], config.aggregate_share)
+    # Where nothing is ever measured errors are large: at full weight they would drown what can be known better.
+    ahead = ahead * torch.where(batch.silent, config.fill_weight, 1.0)[:, None, :, None]
+    total = (loss[..., -patch:] * ahead).sum() / ahead.sum().clamp(min=1e-6)
+    if loss.shape[-1] > patch:
+        filled = importance[..., :-patch]
+        total = total + config.fill_weight * (loss[..., :-patch] * filled).sum() / filled.sum().clamp(min=1e-6)
     return total
 
 

@@ -35,6 +35,7 @@ class TrainConfig:
         conceal_share: Share of the steps in which the panel is shown with holes, which are then to be filled.
         silent_spots: Share of the spots that such a panel hides altogether.
         missing_steps: Share of the other values that it hides in gaps.
+        fill_weight: Weight of filling in the loss of such a step, and of forecasts at spots that it hides altogether.
         conceal_every: Steps after which other things are hidden.
         forget_covariates: Share of the windows that are shown without weather and timetable.
         train_share: Share of the windows, from the start, that is trained on.
@@ -63,6 +64,7 @@ class TrainConfig:
     conceal_share: float = 0.25
     silent_spots: float = 0.1
     missing_steps: float = 0.1
+    fill_weight: float = 0.3
     conceal_every: int = 250
     forget_covariates: float = 0.1
     train_share: float = 0.6

@@ -25,7 +25,7 @@ def panel():
 def model():
     torch.manual_seed(0)
     net = MTGPT(size("nano", **SHAPE))
-    torch.nn.init.normal_(net.fill_head.weight, std=0.02)
+    torch.nn.init.normal_(net.fill_mixer[-1].weight, std=0.02)
     return net.eval()
 
 
@@ -69,7 +69,9 @@ def test_the_filled_panel_keeps_what_was_measured_and_adds_its_aggregates_up_aga
     expected = (panel.aggregation @ filled.values[whole, : panel.n_spot].T).T
     touched = np.unique(imputed.step)
     at = touched[whole[touched]]
-    np.testing.assert_allclose(filled.values[at, panel.n_spot :], expected[np.searchsorted(np.flatnonzero(whole), at)], rtol=1e-5)
+    np.testing.assert_allclose(
+        filled.values[at, panel.n_spot :], expected[np.searchsorted(np.flatnonzero(whole), at)], rtol=1e-5
+    )
 
 
 def test_only_what_was_asked_for_is_filled(model, panel):

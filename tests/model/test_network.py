@@ -54,7 +54,7 @@ def holes(batch: int = 2, context: int = 1, series: int = 7, seed: int = 1) -> d
 
 def test_asked_to_fill_it_answers_both_and_the_forecast_is_the_same():
     model = tiny()
-    torch.nn.init.normal_(model.fill_head.weight, std=0.1)
+    torch.nn.init.normal_(model.fill_mixer[-1].weight, std=0.1)
     with torch.no_grad():
         alone, both = model(**inputs()), model(**inputs(), **holes())
     assert both.shape == (2, 1, 7, 24, 11)

@@ -43,26 +43,6 @@ def test_every_series_has_one_owner_and_no_sequence_is_long(spots, size):
         assert all(j in part for j in np.flatnonzero(owner == i)[:5])
 
 
-def test_an_echo_says_the_networks_and_the_own_corridors_once_more_after_the_spots():
-    panel = small_panel()
-    (only,) = sequences(panel, echo=True)
-    levels = [panel.series["level"][int(i)] for i in only]
-    assert levels == ["network", "corridor", "corridor", *["spot"] * 8, "corridor", "corridor", "network"]
-
-
-def test_who_echoes_an_aggregate_answers_for_it():
-    panel = city(2000, 64)
-    parts = sequences(panel, echo=True)
-    owner = owners(parts, panel.n_series)
-    corridor = np.asarray([-1 if c is None else c for c in panel.series["corridor"].to_list()])
-    level = np.asarray(panel.series["level"].to_list())
-    for i in np.flatnonzero(level == "corridor"):
-        own = parts[owner[i]]
-        assert (own == i).sum() == 2
-        assert ((corridor[own] == corridor[i]) & (level[own] == "spot")).any()
-    assert max(len(p) for p in parts) <= 270
-
-
 def test_back_to_front_reverses_the_spots_and_leaves_the_aggregates():
     part = np.array([9, 8, 0, 1, 2, 8, 9])
     assert part[back_to_front(part, 8)].tolist() == [9, 8, 2, 1, 0, 8, 9]

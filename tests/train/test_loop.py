@@ -148,14 +148,13 @@ def test_a_batch_is_a_pure_function_of_seed_step_and_rank(panel):
 
 
 def test_a_batch_with_some_of_the_spots_keeps_every_aggregate(panel):
-    city = make_city(panel, patch=12, train_share=0.6, echo=True)
+    city = make_city(panel, patch=12, train_share=0.6)
     sizes = set()
     for step in range(12):
         batch = draw(city, np.random.default_rng(step), tokens=88, keep_spots=0.5)
         levels = batch.inputs["kinds"][0, :, 2].tolist()
         assert levels[:3] == [2, 1, 1]
-        assert levels[-3:] == [1, 1, 2]
-        assert set(levels[3:-3]) <= {0}
+        assert set(levels[3:]) <= {0}
         sizes.add(len(levels))
     assert len(sizes) > 2
 
