@@ -144,7 +144,8 @@ class Watch:
         self._compact_files = compact_files
         self._note_lock = threading.Lock()
         self._stop = threading.Event()
-        self._drained = threading.Event()
+        self._asked = threading.Event()  # once: every source was asked
+        self._drained = threading.Event()  # and what they brought has landed
         self._dirty = threading.Event()
         self._dirty.set()  # what an earlier run left underived
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
@@ -193,8 +194,8 @@ class Watch:
             thread.join(max(0.0, until - time.monotonic()))
             if thread.is_alive():
                 return False
-        if not self._drained.is_set():
-            self._drained.set()
+        if not self._asked.is_set():
+            self._asked.set()
             self._jobs.put(None)
         for thread in (self._lander, self._keeper):
             thread.join(max(0.0, until - time.monotonic()))
@@ -218,7 +219,7 @@ class Watch:
         return not any(thread.is_alive() for thread in everyone)
 
     def _land_all(self) -> None:
-        while (job := self._jobs.get()) is not None or not (self._drained.is_set() or self._stop.is_set()):
+        while (job := self._jobs.get()) is not None or not (self._asked.is_set() or self._stop.is_set()):
             if job is None:
                 continue
             if time.monotonic() < self._deadline:

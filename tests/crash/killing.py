@@ -11,6 +11,7 @@ nothing acknowledged is lost, every batch is visible exactly once, every file ca
 
 from __future__ import annotations
 
+import ctypes
 import dataclasses
 import json
 import os
@@ -24,7 +25,7 @@ from collections import Counter
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
@@ -35,12 +36,17 @@ from mtgpt.lake.replay import replay_many
 from mtgpt.settings import Settings
 from tests.lake.feeds import KINDS, START, observations, spots, trips
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
 FILES = 4
 SPOTS = 4
 STEPS = 25
 BAD = 2
 TRIPS = 30
+UNDISTURBED_S = 120.0
 _STEPS_APART = 1000
+_DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG, prctl(2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,17 +98,25 @@ class Scene:
 
     def manifest(self, source: str) -> CityManifest:
         """The city with one of its sources: ``w<wave>_detectors`` or ``w<wave>_bikes``."""
+        return self.city([source])
+
+    def city(self, sources: Iterable[str]) -> CityManifest:
+        """The city with several of them."""
+        entries = tuple(self._entry(source) for source in sources)
+        manifest = CityManifest.model_validate(
+            {"city": "testville", "name": "Testville", "time_zone": "UTC", "sources": entries}
+        )
+        manifest._file = self.feeds / "testville.yaml"
+        return manifest
+
+    def _entry(self, source: str) -> dict[str, Any]:
         wave, kind = source.split("_")
         entry: dict[str, Any] = {"id": source, "kind": "rows", "path": f"{wave}_{kind}_*.csv"}
         if kind == "detectors":
             entry |= {"files": {"spots": f"{wave}_spots.csv"}, "options": {"table": "observation", "chunk": 60}}
         else:
             entry |= {"options": {"table": "trip"}}
-        manifest = CityManifest.model_validate(
-            {"city": "testville", "name": "Testville", "time_zone": "UTC", "sources": (entry,)}
-        )
-        manifest._file = self.feeds / "testville.yaml"
-        return manifest
+        return entry
 
     def prepare(self) -> None:
         """Contracts that allow any speed up to 10000 km/h, so that refused rows can land by a replay."""
@@ -155,9 +169,16 @@ def kill_ingest(folder: Path, *, kills: int, seed: int = 0) -> Outcome:
             undisturbed += 1
             waves.append(scene.write(len(waves)))
     everything = [source for wave in waves for source in wave]
-    _Job(scene=scene, sources=everything, mended=True, replays=True).killed_after(3600.0)
+    last = _Job(scene=scene, sources=everything, mended=True, replays=True)
+    if last.killed_after(UNDISTURBED_S):
+        raise RuntimeError(f"an ingest that nobody disturbed still worked after {UNDISTURBED_S:g} s")
+    return outcome(scene, len(waves), killed, undisturbed, started)
+
+
+def outcome(scene: Scene, waves: int, killed: int, undisturbed: int, started: float) -> Outcome:
+    """Compares the lake with the feeds and with what was acknowledged."""
     lines = [json.loads(line) for line in scene.acks.read_text("utf-8").splitlines()]
-    faults, batches = _faults(scene, len(waves), lines)
+    faults, batches = _faults(scene, waves, lines)
     return Outcome(
         kills=killed,
         undisturbed=undisturbed,
@@ -166,6 +187,47 @@ def kill_ingest(folder: Path, *, kills: int, seed: int = 0) -> Outcome:
         faults=tuple(faults),
         seconds=round(time.monotonic() - started, 1),
     )
+
+
+class Child:
+    """A fork that works until it is done or killed, and never outlives its parent.
+
+    Args:
+        work: What it does.
+    """
+
+    def __init__(self, work: Callable[[], None]) -> None:
+        self._pid = os.fork()
+        if self._pid == 0:
+            status = 1
+            try:
+                # The parent may be killed itself, by the time limit of a test: nobody would end a child that hangs.
+                ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
+                work()
+                status = 0
+            except BaseException:  # noqa: BLE001 - a fork must never return into the parent's code
+                traceback.print_exc()
+            finally:
+                sys.stderr.flush()
+                os._exit(status)
+
+    def killed_after(self, seconds: float) -> bool:
+        """Waits; true if it had to be killed, false if it was done before.
+
+        Raises:
+            RuntimeError: It failed; its traceback is on standard error.
+        """
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            done, status = os.waitpid(self._pid, os.WNOHANG)
+            if done:
+                if status:
+                    raise RuntimeError(f"a child failed with status {status}")
+                return False
+            time.sleep(0.001)
+        os.kill(self._pid, signal.SIGKILL)
+        os.waitpid(self._pid, 0)
+        return True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,38 +240,11 @@ class _Job:
     replays: bool
 
     def killed_after(self, seconds: float) -> bool:
-        """Runs the child; true if it had to be killed, false if it was done before.
+        """Runs it in a child; true if that had to be killed."""
+        return Child(self.work).killed_after(seconds)
 
-        Raises:
-            RuntimeError: It failed; its traceback is on standard error.
-        """
-        child = os.fork()
-        if child == 0:
-            self._work_and_exit()
-        until = time.monotonic() + seconds
-        while time.monotonic() < until:
-            done, status = os.waitpid(child, os.WNOHANG)
-            if done:
-                if status:
-                    raise RuntimeError(f"an ingest failed with status {status}")
-                return False
-            time.sleep(0.001)
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-        return True
-
-    def _work_and_exit(self) -> None:
-        status = 1
-        try:
-            self._work()
-            status = 0
-        except BaseException:  # noqa: BLE001 - a fork must never return into the parent's code
-            traceback.print_exc()
-        finally:
-            sys.stderr.flush()
-            os._exit(status)
-
-    def _work(self) -> None:
+    def work(self) -> None:
+        """Ingests, judges again, and writes a line for each call that returned."""
         scene = self.scene
         lake = scene.lake(mended=self.mended)
         with scene.acks.open("a", encoding="utf-8") as lines:
@@ -322,5 +357,5 @@ def _compared(table: str, found: Counter[Any], expected: set[Any]) -> list[str]:
 
 
 if __name__ == "__main__":
-    outcome = kill_ingest(Path(sys.argv[1]), kills=int(sys.argv[2]), seed=int((sys.argv[3:] or ["0"])[0]))
-    sys.stdout.write(json.dumps(dataclasses.asdict(outcome)) + "\n")
+    found = kill_ingest(Path(sys.argv[1]), kills=int(sys.argv[2]), seed=int((sys.argv[3:] or ["0"])[0]))
+    sys.stdout.write(json.dumps(dataclasses.asdict(found)) + "\n")
