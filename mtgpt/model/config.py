@@ -19,6 +19,7 @@ class MTGPTConfig(Qwen3Config):
         feature_count: F, features of a dense token; fixed by the codec.
         calendar_count: C, features shared by the series of one cut.
         residual_floor: Smallest unit of a residual, in units of the series' scale.
+        dropout: Share of the hidden units that training silences, after the encoder and before the heads.
         readings: 1 or 2: how often a sequence is read for a forecast, the second time with its spots in reverse, and
             the two averaged; training shows both directions.
         anchor_trust: How strongly an anchor's recent error decides between the anchors before anything is learned.
@@ -31,6 +32,7 @@ class MTGPTConfig(Qwen3Config):
     quantile_levels: list[float] | tuple[float, ...] = QUANTILES
     feature_count: int = 125
     calendar_count: int = 27
+    dropout: float = 0.0
     readings: int = 1
     residual_floor: float = 0.3
     anchor_trust: float = 3.0
@@ -38,7 +40,7 @@ class MTGPTConfig(Qwen3Config):
     @staticmethod
     def editable_fields() -> tuple[str, ...]:
         """What may differ between a checkpoint and the model that loads it; all else is fixed by the weights."""
-        return ("attention_dropout", "anchor_trust", "residual_floor", "context_patches", "readings")
+        return ("attention_dropout", "dropout", "anchor_trust", "residual_floor", "context_patches", "readings")
 
 
 def size(name: str, **changes: Any) -> MTGPTConfig:

@@ -57,6 +57,7 @@ class PatchNetwork(PreTrainedModel):
         self.variable_embedding = nn.Embedding(ROOM, d)
         self.level_embedding = nn.Embedding(ROOM, d)
         self.layers = nn.ModuleList(Qwen3DecoderLayer(config, i) for i in range(config.num_hidden_layers))
+        self.dropout = nn.Dropout(config.dropout)
         self.norm = Qwen3RMSNorm(d, eps=config.rms_norm_eps)
         self.rotary_emb = Qwen3RotaryEmbedding(config=config)
         self.forecast_head = nn.Linear(d, p * (q + len(ANCHORS)))
@@ -128,12 +129,12 @@ class PatchNetwork(PreTrainedModel):
         x = self.spot_encoder(features) + self.calendar_encoder(calendar)[:, :, None]
         mode, variable, level = kinds.unbind(-1)
         x = x + (self.mode_embedding(mode) + self.variable_embedding(variable) + self.level_embedding(level))[:, None]
-        x = x.reshape(b, k * n, -1)
+        x = self.dropout(x.reshape(b, k * n, -1))
         position_ids = torch.arange(k * n, device=x.device)[None]
         position_embeddings = self.rotary_emb(x, position_ids)
         for layer in self.layers:
             x = cast("Any", layer)(x, attention_mask=None, position_embeddings=position_embeddings)
-        hidden = self.norm(x).reshape(b, k, n, -1)
+        hidden = self.dropout(self.norm(x)).reshape(b, k, n, -1)
         head = self.forecast_head(hidden).reshape(b, k, n, self.config.patch, -1)
         ahead = self._mixed(head, anchors, log_error, self.config.residual_floor + spread)
         middle = ahead[..., self._middle : self._middle + 1]

@@ -160,6 +160,8 @@ def _train(
             for group in optimiser.param_groups:
                 group["lr"] = rate
             batch = draws(step).to(where.device)
+            # Whatever is random in the network is decided by the step too, so that a resumed run repeats it.
+            torch.manual_seed(((config.seed * world + rank) * 2**32 + step) % 2**63)
             loss = batch_loss(module(**batch.inputs), batch, levels, weights, config)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
