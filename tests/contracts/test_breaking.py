@@ -156,18 +156,18 @@ def test_other_words_need_a_new_patch_version(folder):
 
 
 def test_a_new_version_without_a_change_is_allowed_but_not_an_older_one(folder):
-    assert edit(folder, "link", raised="patch").problem is None
-    path = folder / "trip.odcs.yaml"
+    assert edit(folder, "weather", raised="patch").problem is None
+    path = folder / "vehicle.odcs.yaml"
     path.write_text(path.read_text(encoding="utf-8").replace("version: 1.0.0", "version: 0.9.0"), encoding="utf-8")
-    assert "The version went backwards" in str(compare_with_release(folder, "trip").problem)
+    assert "The version went backwards" in str(compare_with_release(folder, "vehicle").problem)
 
 
 def test_a_contract_that_was_never_released_says_how_to_release_it(folder):
-    for path in (folder / "released").glob("trip-*"):
+    for path in (folder / "released").glob("vehicle-*"):
         path.unlink()
-    one = compare_with_release(folder, "trip")
+    one = compare_with_release(folder, "vehicle")
     assert one.released is None
-    assert "released/trip-1.0.0.odcs.yaml" in str(one.problem)
+    assert "released/vehicle-1.0.0.odcs.yaml" in str(one.problem)
 
 
 def test_a_released_contract_must_not_vanish(folder):
@@ -179,10 +179,12 @@ def test_a_released_contract_must_not_vanish(folder):
 def test_the_newest_release_counts_by_number_and_not_by_text(folder):
     for version in ("1.9.0", "1.10.0"):
         text = (
-            (folder / "link.odcs.yaml").read_text(encoding="utf-8").replace("version: 1.0.0", f"version: {version}", 1)
+            (folder / "weather.odcs.yaml")
+            .read_text(encoding="utf-8")
+            .replace("version: 1.0.0", f"version: {version}", 1)
         )
-        (folder / "released" / f"link-{version}.odcs.yaml").write_text(text, encoding="utf-8")
-    assert compare_with_release(folder, "link").released == "1.10.0"
+        (folder / "released" / f"weather-{version}.odcs.yaml").write_text(text, encoding="utf-8")
+    assert compare_with_release(folder, "weather").released == "1.10.0"
 
 
 @pytest.mark.parametrize("name", ["link-1.0.odcs.yaml", "notes.txt", "variables-1.0.0.odcs.yaml"])
@@ -193,6 +195,6 @@ def test_a_stray_file_among_the_snapshots_is_refused(folder, name):
 
 
 def test_a_snapshot_whose_name_lies_is_refused(folder):
-    shutil.copy(folder / "link.odcs.yaml", folder / "released" / "link-7.0.0.odcs.yaml")
+    shutil.copy(folder / "weather.odcs.yaml", folder / "released" / "weather-7.0.0.odcs.yaml")
     with pytest.raises(ContractError, match=r"The snapshot's name lies \(got 1\.0\.0, expected 7\.0\.0\)"):
         compare_with_releases(folder)

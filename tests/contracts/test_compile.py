@@ -23,7 +23,7 @@ def edited(repo, tmp_path, old: str, new: str, name: str = "spot.odcs.yaml"):
 @pytest.mark.parametrize(
     ("old", "new", "says"),
     [
-        ("version: 1.0.0", "version: '1.0'", r"version: The value is not allowed \(got 1\.0, expected text like"),
+        ("version: 1.1.0", "version: '1.0'", r"version: The value is not allowed \(got 1\.0, expected text like"),
         ("status: active", "stauts: active", r"status: A key is missing"),
         ("apiVersion: v3.1.0", "apiVersion: v2.2.2", r"apiVersion: .*got v2\.2\.2, expected 'v3\.1\.0'"),
         ("physicalType: float64", "physicalType: int32", r"physicalType: .*got int32, expected float32 or float64"),

@@ -115,5 +115,5 @@ def test_the_hash_follows_the_meaning_and_not_the_layout(repo, tmp_path):
 
 
 def test_an_unknown_contract_is_answered_with_those_that_exist():
-    with pytest.raises(NotFound, match="got tripp, expected batch, link, observation"):
+    with pytest.raises(NotFound, match="got tripp, expected batch, document, event, link"):
         contract("tripp")

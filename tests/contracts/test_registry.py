@@ -49,4 +49,4 @@ def test_a_file_must_be_named_after_its_table(folder):
 
 def test_changing_the_dictionary_given_back_changes_nothing(folder):
     contracts(folder).clear()
-    assert len(contracts(folder)) == 7
+    assert len(contracts(folder)) == 15

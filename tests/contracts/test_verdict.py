@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import numpy as np
 import polars as pl
@@ -277,3 +277,19 @@ def test_two_million_observations_take_about_a_second_of_cpu_at_most():
     assert verdict.good.height == n
     # CPU time of all cores, so that a busy machine does not fail the test.
     assert min(spent) < 0.5
+
+
+def test_dates_are_read_from_iso_texts_and_anything_else_is_put_aside():
+    frame = pl.DataFrame(
+        {
+            "city_id": ["c"] * 4,
+            "source_id": ["s"] * 4,
+            "service_date": ["2024-02-29", "2023-02-29", "20240229", "tomorrow"],
+            "pattern_id": ["p"] * 4,
+            "valid_from": ["1970-01-01T00:00:00Z"] * 4,
+        }
+    )
+    verdict = judge(frame, contract("service_day"))
+    assert verdict.good["service_date"].to_list() == [date(2024, 2, 29)]
+    assert verdict.bad["rule_id"].to_list() == ["service_date.type"] * 3
+    assert "expected a date YYYY-MM-DD" in verdict.bad["message"][0]
