@@ -28,6 +28,7 @@ _MOST_PAIRS = 20_000_000
 # Days without any service between two that have some are said to have none, unless the gap is a slip of the pen.
 _MOST_DAYS = 3660
 _MOST_TYPES = 2000
+_CENTURY = 36_600
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,6 +132,14 @@ def _by_type(running: pl.DataFrame) -> tuple[pl.DataFrame, list[np.ndarray]]:
     days = named.sort("service_date").with_columns(
         day_type=pl.struct("len", "one", "two").rank("dense").cast(pl.Int32) - 1
     )
+    if days.height > _CENTURY:
+        raise FeedError(
+            "the calendar spans too many days",
+            where=_CALENDAR,
+            got=f"{days.height:,}",
+            expected=f"at most {_CENTURY:,}",
+            next_step="set the options start and end of the source",
+        )
     shown = days.group_by("day_type").agg(pl.col("service_date").min()).sort("day_type")
     if shown.height > _MOST_TYPES:
         raise FeedError(

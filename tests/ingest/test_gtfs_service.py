@@ -139,3 +139,10 @@ def test_a_calendar_of_centuries_is_refused_unless_it_is_filtered(tmp_path):
     with pytest.raises(FeedError, match="spans too many days"):
         tables(path)
     assert tables(path, start="2024-03-04", end="2024-03-05")["service_day"].height == 2
+
+
+def test_a_calendar_without_an_end_asks_for_one(tmp_path):
+    path = gtfs(tmp_path, calendar=BASE["calendar.txt"].replace("20240317", "99991231"))
+    with pytest.raises(FeedError, match="Set the options start and end"):
+        tables(path)
+    assert tables(path, end="2024-12-31")["service_day"].height == 303
