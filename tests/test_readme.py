@@ -73,3 +73,24 @@ def test_the_figures_in_the_readme_are_rows_of_the_benchmark(readme):
     table = readme.split("<!-- figures -->")[1].split("<!-- /figures -->")[0]
     rows = {name for bench in BENCHES for name in bench.rows}
     assert set(re.findall(r"^\| `(\w+)`", table, re.MULTILINE)) == rows
+
+
+def test_every_mtgpt_command_of_the_readme_is_one_that_there_is(readme):
+    """Those that need published data or a network do not run here; their names and options must be right all the same."""
+    import shlex
+
+    from typer.main import get_command
+
+    from mtgpt.cli.main import app
+
+    lines = [line for block in re.findall(r"```sh\n(.*?)```", readme, re.DOTALL) for line in block.splitlines()]
+    commands = [shlex.split(line.split("  #")[0].split(" > ")[0]) for line in lines if line.startswith("mtgpt ")]
+    assert len(commands) >= 15
+    for words in commands:
+        found, rest = get_command(app), words[1:]
+        while hasattr(found, "commands"):
+            assert rest[0] in found.commands, words
+            found, rest = found.commands[rest[0]], rest[1:]
+        known = {option for parameter in found.params for option in (*parameter.opts, *parameter.secondary_opts)}
+        given = {word.split("=")[0] for word in rest if word.startswith("--")}
+        assert given <= known, words
