@@ -18,6 +18,7 @@ from scipy.sparse import csgraph, csr_array
 from mtgpt.ingest.adapter import Chunk
 from mtgpt.ingest.gtfs_faults import NUMBER_UNREADABLE, STOP_UNKNOWN
 from mtgpt.ingest.gtfs_stops import OUTSIDE
+from mtgpt.ingest.gtfs_tables import finite
 from mtgpt.ingest.localtime import UTC_TIME
 from mtgpt.ingest.places import SINCE_EVER
 
@@ -98,10 +99,10 @@ def shape_unit_m(feed: GtfsZip) -> float | None:
             continue
         points = piece.select(
             shape=pl.col("shape_id"),
-            lon=pl.col("shape_pt_lon").cast(pl.Float64, strict=False),
-            lat=pl.col("shape_pt_lat").cast(pl.Float64, strict=False),
+            lon=finite("shape_pt_lon"),
+            lat=finite("shape_pt_lat"),
             order=pl.col("shape_pt_sequence").cast(pl.Int64, strict=False),
-            dist=pl.col("shape_dist_traveled").cast(pl.Float64, strict=False),
+            dist=finite("shape_dist_traveled"),
         ).drop_nulls()
         points = points.sort("shape", "order")
         if points.height < 2:
@@ -165,8 +166,8 @@ def _transfers(feed: GtfsZip, known: pl.DataFrame, faults: GtfsFaults) -> pl.Dat
 def _pathways(feed: GtfsZip, stops: Stops, known: pl.DataFrame, faults: GtfsFaults) -> pl.DataFrame:
     nothing = pl.DataFrame(schema={"from": pl.UInt32, "to": pl.UInt32, "metres": pl.Float64})
     rows = _ends(feed.table(_PATHWAYS), known).with_columns(
-        metres=pl.col("length").cast(pl.Float64, strict=False),
-        seconds=pl.col("traversal_time").cast(pl.Float64, strict=False),
+        metres=finite("length"),
+        seconds=finite("traversal_time"),
     )
     odd = (pl.col("metres").is_null() & pl.col("length").is_not_null()) | (pl.col("metres") < 0)
     rows = faults.sound(

@@ -24,6 +24,7 @@ from mtgpt.ingest.gtfs_faults import (
     TRIP_UNKNOWN,
 )
 from mtgpt.ingest.gtfs_stops import OUTSIDE
+from mtgpt.ingest.gtfs_tables import finite
 from mtgpt.ingest.gtfs_time import seconds_of_day
 from mtgpt.ingest.marks import first_fault
 
@@ -143,7 +144,7 @@ class _Reader:
             arrival=seconds_of_day(rows["arrival_time"]),
             departure=seconds_of_day(rows["departure_time"]),
             sequence=pl.col("stop_sequence").cast(pl.Int64, strict=False),
-            distance=pl.col("shape_dist_traveled").cast(pl.Float32, strict=False),
+            distance=finite("shape_dist_traveled", pl.Float32),
         )
         unreadable = [
             pl.col(number).is_null() & pl.col(text).is_not_null()

@@ -21,6 +21,7 @@ from mtgpt.ingest.gtfs_faults import (
     TEXT_UNREADABLE,
 )
 from mtgpt.ingest.gtfs_routes import NOT_UTF8, json_object
+from mtgpt.ingest.gtfs_tables import finite
 from mtgpt.ingest.localtime import UTC_TIME
 from mtgpt.ingest.marks import first_fault
 from mtgpt.ingest.places import SINCE_EVER
@@ -72,8 +73,8 @@ def read_stops(feed: GtfsZip, options: GtfsOptions, faults: GtfsFaults) -> Stops
     kept, numbers = [], []
     for piece in feed.pieces(_STOPS):
         typed = piece.with_columns(
-            lon=pl.col("stop_lon").cast(pl.Float64, strict=False),
-            lat=pl.col("stop_lat").cast(pl.Float64, strict=False),
+            lon=finite("stop_lon"),
+            lat=finite("stop_lat"),
             location_type=pl.col("location_type").fill_null("0"),
         ).with_columns(inside=options.holds(pl.col("lon"), pl.col("lat")) | pl.col("location_type").is_in(list(_PARTS)))
         numbers.append(typed.filter(pl.col("stop_id").is_not_null()).select("stop_id", "inside"))

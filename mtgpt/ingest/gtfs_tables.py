@@ -97,6 +97,12 @@ TABLES: Mapping[str, Table] = {
 """The files that are read, by name; no other member of a zip is ever opened."""
 
 
+def finite(column: str, dtype: type[pl.DataType] = pl.Float64) -> pl.Expr:
+    """A column of texts as numbers; null where a text is none, or is infinite."""
+    number = pl.col(column).cast(dtype, strict=False)
+    return pl.when(number.is_finite()).then(number)
+
+
 class GtfsZip:
     """The tables of one feed.
 
