@@ -334,3 +334,52 @@ def test_a_local_file_may_be_missing_too_large_or_closed_to_us(tmp_path):
     if not os.access(file, os.R_OK):
         with pytest.raises(SourceUnavailable, match="Permission denied"):
             fetch(str(file), tmp_path)
+
+
+def test_a_feed_that_is_answered_badly_rests_alone_and_a_host_that_is_gone_with_all_its_feeds(feed: Feed, tmp_path):
+    breaker = Breaker(threshold=2)
+    bad, good = a_source(id="bad"), a_source(id="good")
+    url = feed.serve("/bad", b"", 500)
+    for _ in range(2):
+        with pytest.raises(SourceUnavailable):
+            fetch(url, tmp_path, source=bad, breaker=breaker, limits=Limits(tries=1))
+    with pytest.raises(HostResting, match="bad"):
+        fetch(url, tmp_path, source=bad, breaker=breaker)
+    assert fetch(feed.serve("/good", BODY), tmp_path, source=good, breaker=breaker).size == len(BODY)
+    with feed_server() as other:
+        gone = other.url("/a")
+    for _ in range(2):
+        with pytest.raises(SourceUnavailable, match="connection failed"):
+            fetch(gone, tmp_path, source=good, breaker=breaker, limits=Limits(tries=1))
+    with pytest.raises(HostResting, match=r"127\.0\.0\.1"):
+        fetch(gone, tmp_path, source=a_source(id="third"), breaker=breaker)
+
+
+def test_a_breaker_says_how_it_stands():
+    now = [0.0]
+    breaker = Breaker(threshold=2, rest_s=10, clock=lambda: now[0])
+    assert (breaker.state("a"), breaker.left_s("a")) == ("closed", 0)
+    breaker.failed("a")
+    assert breaker.state("a") == "closed"
+    breaker.failed("a")
+    assert (breaker.state("a"), breaker.left_s("a")) == ("open", 10)
+    now[0] = 11
+    assert breaker.state("a") == "half-open"
+    breaker.check("a")
+    assert breaker.state("a") == "half-open"
+    with pytest.raises(HostResting):
+        breaker.check("a")
+    breaker.failed("a")
+    assert breaker.state("a") == "open"
+    now[0] = 22
+    breaker.check("a")
+    breaker.answered("a")
+    assert breaker.state("a") == "closed"
+
+
+def test_a_pull_that_nobody_waits_for_any_more_ends_soon(feed: Feed, tmp_path):
+    feed.answers["/a"] = lambda _: time.sleep(5)
+    began = time.monotonic()
+    with pytest.raises(SourceUnavailable, match="stopped"):
+        fetch(feed.url("/a"), tmp_path, stopped=lambda: time.monotonic() - began > 0.3)
+    assert time.monotonic() - began < 2
