@@ -63,7 +63,7 @@ def _state(one: FeedStatus) -> Text:
     if one.breaker != "closed":
         return Text(_BREAKER[one.breaker], "red")
     if one.failures:
-        return Text(f"{one.failures} failures", "yellow")
+        return Text(f"{one.failures} failure{'s' if one.failures > 1 else ''}", "yellow")
     if one.fault is not None:
         return Text("HELD" if one.held else "see below", "bold red")
     return Text(one.doing, "green" if one.doing == "waits" and one.last_success else "")
