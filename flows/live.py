@@ -22,11 +22,11 @@ from prefect.cache_policies import NO_CACHE
 from mtgpt.errors import FeedError
 from mtgpt.ingest.manifest import load_manifest
 from mtgpt.lake.lake import Lake
-from mtgpt.lake.watch import Watch, watched_sources
+from mtgpt.lake.watch.watch import Watch, watched_sources
 from mtgpt.settings import settings
 
 if TYPE_CHECKING:
-    from mtgpt.lake.watch import Event
+    from mtgpt.lake.watch.watch import Event
 
 _LOUD = frozenset({"held", "failed", "rests", "lake"})
 

@@ -149,7 +149,7 @@ def _checked(name: str, here: Settings, *, files: bool) -> dict[str, Any]:
 
 
 def _batches(manifest: CityManifest, source: Source, here: Settings) -> tuple[int, str | None]:
-    from mtgpt.ingest.locate import locate
+    from mtgpt.ingest.pull.locate import locate
 
     try:
         return len(locate(manifest, source, here)), None

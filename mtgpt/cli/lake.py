@@ -116,10 +116,10 @@ def replay(
     as_json: Json = False,
 ) -> None:
     """Reads raw files again and judges them with today's contracts; what is good now and not there yet lands."""
+    from mtgpt.lake.derived.trip_counts import recount
+    from mtgpt.lake.derived.visits import rederive
     from mtgpt.lake.replay import replay as replay_one
     from mtgpt.lake.replay import replay_many
-    from mtgpt.lake.trip_counts import recount
-    from mtgpt.lake.visits import rederive
 
     if (batch is None) == (not (held or quarantined)):
         raise UsageError("say what to replay", expected="a batch, or --held, or --quarantined")

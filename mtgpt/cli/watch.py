@@ -23,7 +23,7 @@ from mtgpt.settings import settings
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from mtgpt.lake.watch import Event, Watch
+    from mtgpt.lake.watch.watch import Event, Watch
 
 _TIME = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)?")
 _UNIT_S = {"ms": 0.001, None: 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
@@ -54,7 +54,7 @@ def command(
     """
     from mtgpt.ingest.manifest import load_manifest
     from mtgpt.lake.lake import Lake
-    from mtgpt.lake.watch import Watch, watched_sources
+    from mtgpt.lake.watch.watch import Watch, watched_sources
 
     every_s, for_s = _seconds("--every", every), _seconds("--for", for_time)
     now = settings()

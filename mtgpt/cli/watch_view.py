@@ -11,8 +11,8 @@ from rich.text import Text
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from mtgpt.lake.poller import FeedStatus
-    from mtgpt.lake.watch import Event
+    from mtgpt.lake.watch.poller import FeedStatus
+    from mtgpt.lake.watch.watch import Event
 
 _BREAKER = {"closed": "", "open": "rests", "half-open": "is tried"}
 

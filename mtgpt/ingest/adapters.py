@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mtgpt.ingest.bike_trips import BikeTripsAdapter
-from mtgpt.ingest.charged import ChargedAdapter
-from mtgpt.ingest.datex2 import Datex2Adapter
-from mtgpt.ingest.documents import DocumentsAdapter
-from mtgpt.ingest.gbfs import GbfsAdapter
-from mtgpt.ingest.gtfs import GtfsAdapter
-from mtgpt.ingest.gtfs_rt import GtfsRtAdapter
-from mtgpt.ingest.isd_lite import IsdLiteAdapter
-from mtgpt.ingest.matrix import MatrixAdapter
-from mtgpt.ingest.open_meteo import OpenMeteoAdapter
-from mtgpt.ingest.osm import OsmAdapter
-from mtgpt.ingest.pems import PemsAdapter
-from mtgpt.ingest.scats import ScatsAdapter
-from mtgpt.ingest.tlc import TlcAdapter
-from mtgpt.ingest.weather_table import WeatherTableAdapter
-from mtgpt.ingest.wzdx import WzdxAdapter
+from mtgpt.ingest.feeds.bike_trips import BikeTripsAdapter
+from mtgpt.ingest.feeds.charged import ChargedAdapter
+from mtgpt.ingest.feeds.datex2.adapter import Datex2Adapter
+from mtgpt.ingest.feeds.documents import DocumentsAdapter
+from mtgpt.ingest.feeds.gbfs.adapter import GbfsAdapter
+from mtgpt.ingest.feeds.gtfs.adapter import GtfsAdapter
+from mtgpt.ingest.feeds.gtfs_rt.adapter import GtfsRtAdapter
+from mtgpt.ingest.feeds.matrix.adapter import MatrixAdapter
+from mtgpt.ingest.feeds.osm.adapter import OsmAdapter
+from mtgpt.ingest.feeds.pems.adapter import PemsAdapter
+from mtgpt.ingest.feeds.scats import ScatsAdapter
+from mtgpt.ingest.feeds.tlc import TlcAdapter
+from mtgpt.ingest.feeds.weather.isd_lite import IsdLiteAdapter
+from mtgpt.ingest.feeds.weather.open_meteo import OpenMeteoAdapter
+from mtgpt.ingest.feeds.weather.table import WeatherTableAdapter
+from mtgpt.ingest.feeds.wzdx import WzdxAdapter
 
 if TYPE_CHECKING:
     from mtgpt.ingest.adapter import Adapter

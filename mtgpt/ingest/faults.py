@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from mtgpt.errors import ManifestError
-from mtgpt.ingest.address import redacted
+from mtgpt.ingest.pull.address import redacted
 from mtgpt.ingest.yaml_document import YamlDocument, YamlFault, dotted, parse_yaml
 
 if TYPE_CHECKING:

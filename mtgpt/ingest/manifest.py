@@ -17,9 +17,9 @@ from pydantic_core import PydanticCustomError
 from mtgpt.contracts.variables import variables
 from mtgpt.errors import NotFound, SourceRefused
 from mtgpt.ingest.adapter import DATA
-from mtgpt.ingest.address import parse_url
 from mtgpt.ingest.checks import check
 from mtgpt.ingest.faults import Faults, as_json, nearest
+from mtgpt.ingest.pull.address import parse_url
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

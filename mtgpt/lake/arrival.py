@@ -15,10 +15,10 @@ import polars as pl
 
 from mtgpt.errors import NotFound
 from mtgpt.ingest.adapter import FeedContext, FeedFile
-from mtgpt.ingest.address import redacted
-from mtgpt.ingest.locate import is_url
 from mtgpt.ingest.manifest import source_options
-from mtgpt.ingest.pull import pull
+from mtgpt.ingest.pull.address import redacted
+from mtgpt.ingest.pull.locate import is_url
+from mtgpt.ingest.pull.pull import pull
 from mtgpt.lake.batch import SOURCE_ROLE, Batch, batch_id
 from mtgpt.lake.disk import refusals
 from mtgpt.lake.lake import BATCH
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mtgpt.ingest.adapter import Adapter
-    from mtgpt.ingest.locate import BatchLocation
     from mtgpt.ingest.manifest import CityManifest, Source
-    from mtgpt.ingest.pull import Pulled
+    from mtgpt.ingest.pull.locate import BatchLocation
+    from mtgpt.ingest.pull.pull import Pulled
     from mtgpt.lake.lake import Lake
     from mtgpt.lake.reading import Judged
     from mtgpt.settings import Settings
@@ -68,7 +68,7 @@ class Arrivals:
         settings: The salt of trip keys.
         folder: A workspace on the lake's disk that nobody else writes to.
         say: Called with what is going on, in a few words.
-        pull: Fetches one file, as :func:`mtgpt.ingest.pull.pull`.
+        pull: Fetches one file, as :func:`mtgpt.ingest.pull.pull.pull`.
         latest: What came last from an address, for callers that ask again; the ledger is asked where it is not here.
     """
 
@@ -90,7 +90,7 @@ class Arrivals:
             pulled: Files that were pulled a moment ago, by location; those of this batch are added.
 
         Raises:
-            MTGPTError: As :func:`mtgpt.ingest.pull.pull`.
+            MTGPTError: As :func:`mtgpt.ingest.pull.pull.pull`.
             LakeError: Bronze cannot be written.
         """
         options = source_options(self.source, self.adapter).model_dump(mode="json")

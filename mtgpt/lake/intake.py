@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 from mtgpt.errors import LakeError, MTGPTError
 from mtgpt.ingest.adapters import adapters
-from mtgpt.ingest.breaker import Breaker
-from mtgpt.ingest.locate import locate
-from mtgpt.ingest.pull import pull
+from mtgpt.ingest.pull.breaker import Breaker
+from mtgpt.ingest.pull.locate import locate
+from mtgpt.ingest.pull.pull import pull
 from mtgpt.lake.ahead import one_ahead
 from mtgpt.lake.arrival import Arrivals
-from mtgpt.lake.derive import derive
+from mtgpt.lake.derived.derive import derive
 from mtgpt.lake.landing import known_result, land
 from mtgpt.lake.staging import workspace
 

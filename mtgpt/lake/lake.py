@@ -12,7 +12,7 @@ from mtgpt.contracts.registry import contracts
 from mtgpt.errors import LakeError, NotFound
 from mtgpt.lake.bronze import Bronze
 from mtgpt.lake.disk import refusals
-from mtgpt.lake.plausible_past import Past
+from mtgpt.lake.plausible.past import Past
 from mtgpt.lake.table import Table
 
 if TYPE_CHECKING:

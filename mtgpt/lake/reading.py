@@ -16,7 +16,7 @@ from mtgpt.errors import FeedError, NotFound
 from mtgpt.ingest.adapter import DATA, FeedContext, FeedFile
 from mtgpt.lake.ahead import one_ahead
 from mtgpt.lake.lake import OBSERVATION, QUARANTINE
-from mtgpt.lake.plausible_batch import Hourly, Look, look
+from mtgpt.lake.plausible.batch import Hourly, Look, look
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mtgpt.ingest.adapter import Adapter, Chunk
     from mtgpt.lake.batch import Batch
     from mtgpt.lake.lake import Lake
-    from mtgpt.lake.plausible_past import Past
+    from mtgpt.lake.plausible.past import Past
     from mtgpt.lake.staging import Staging
 
 

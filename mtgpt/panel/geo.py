@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from mtgpt.errors import PanelError, UsageError
-from mtgpt.lake.road_net import snap as put_on_lines
+from mtgpt.lake.derived.road_net import snap as put_on_lines
 
 if TYPE_CHECKING:
     from pathlib import Path

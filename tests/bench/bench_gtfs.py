@@ -99,7 +99,7 @@ def _timed(read: Any, feed: Path) -> float:
 
 def _ours(feed: Path) -> int:
     from mtgpt.ingest.adapter import DATA, FeedContext, FeedFile
-    from mtgpt.ingest.gtfs import GtfsAdapter
+    from mtgpt.ingest.feeds.gtfs.adapter import GtfsAdapter
 
     file = FeedFile(role=DATA, path=feed, name=feed.name, sha256="0" * 64, size=feed.stat().st_size)
     context = FeedContext(

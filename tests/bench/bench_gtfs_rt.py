@@ -86,7 +86,7 @@ def _speed(context: Context) -> Iterator[Row]:
     from datetime import UTC, datetime
 
     from mtgpt.ingest.adapter import FeedContext, FeedFile
-    from mtgpt.ingest.gtfs_rt import GtfsRtAdapter, GtfsRtOptions
+    from mtgpt.ingest.feeds.gtfs_rt.adapter import GtfsRtAdapter, GtfsRtOptions
 
     data = a_message()
     path = context.scratch / "trip_updates.pb"

@@ -13,10 +13,10 @@ import numpy as np
 import polars as pl
 
 from tests.cli.command_line import MATRIX, Feed
-from tests.ingest.test_bike_trips import NEW, OLD
-from tests.ingest.test_scats import HEADERS, day, scats_xlsx
-from tests.ingest.test_tlc import HEADER as TLC
-from tests.ingest.test_tlc import row
+from tests.ingest.feeds.test_bike_trips import NEW, OLD
+from tests.ingest.feeds.test_scats import HEADERS, day, scats_xlsx
+from tests.ingest.feeds.test_tlc import HEADER as TLC
+from tests.ingest.feeds.test_tlc import row
 
 if TYPE_CHECKING:
     from pathlib import Path

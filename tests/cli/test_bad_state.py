@@ -95,7 +95,9 @@ def test_a_damaged_log_of_a_table_is_one_sentence(city: Feed, damage: bytes) -> 
     assert mtgpt("ingest", city.folder / "town.yaml", "--json").sentence().startswith("observation: ")
 
 
-@pytest.mark.parametrize("command", [("lake", "status"), ("train", "town"), ("forecast", "town"), ("evaluate", "city", "town")])
+@pytest.mark.parametrize(
+    "command", [("lake", "status"), ("train", "town"), ("forecast", "town"), ("evaluate", "city", "town")]
+)
 def test_a_home_that_is_a_file_is_one_sentence(
     command: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

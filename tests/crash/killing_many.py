@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mtgpt.lake.intake import ingest_city
-from mtgpt.lake.watch import Watch
+from mtgpt.lake.watch.watch import Watch
 from tests.crash.killing import UNDISTURBED_S, Child, Outcome, Scene, outcome
 from tests.lake.feeds import KINDS
 
 if TYPE_CHECKING:
-    from mtgpt.lake.watch import Event
+    from mtgpt.lake.watch.watch import Event
 
 _OLD = 1_700_000_000
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from google.transit import gtfs_realtime_pb2 as pb
 
 from mtgpt.ingest.adapter import FeedContext, FeedFile
-from mtgpt.ingest.gtfs_rt import GtfsRtAdapter, GtfsRtOptions
+from mtgpt.ingest.feeds.gtfs_rt.adapter import GtfsRtAdapter, GtfsRtOptions
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from mtgpt.ingest.manifest import Source
-from mtgpt.ingest.pull import pull
+from mtgpt.ingest.pull.pull import pull
 
 Answer = Callable[[BaseHTTPRequestHandler], None]
 

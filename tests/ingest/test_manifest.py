@@ -15,8 +15,8 @@ from pydantic import BaseModel, Field
 from mtgpt.errors import ManifestError, NotFound
 from mtgpt.ingest.adapter import Chunk, Roles
 from mtgpt.ingest.faults import ManifestFaults
-from mtgpt.ingest.locate import locate
 from mtgpt.ingest.manifest import CityManifest, Source, list_manifests, load_manifest, source_options
+from mtgpt.ingest.pull.locate import locate
 from mtgpt.ingest.schema import manifest_schema
 from mtgpt.ingest.yaml_document import YamlFault, parse_yaml
 from mtgpt.settings import Settings

@@ -16,8 +16,8 @@ from mtgpt.contracts.registry import contract
 from mtgpt.contracts.verdict import judge
 from mtgpt.ingest.adapter import FeedContext
 from mtgpt.ingest.adapters import adapters
-from mtgpt.ingest.locate import locate
 from mtgpt.ingest.manifest import load_manifest, source_options
+from mtgpt.ingest.pull.locate import locate
 from mtgpt.settings import Settings
 from tests.ingest.feed_files import RECEIVED, feed_file
 

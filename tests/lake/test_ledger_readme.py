@@ -9,7 +9,7 @@ import pytest
 
 from mtgpt.contracts.compile import WRITTEN
 from mtgpt.contracts.registry import contracts
-from mtgpt.lake.plausible import FROZEN, SCALE, SWAPPED
+from mtgpt.lake.plausible.look import FROZEN, SCALE, SWAPPED
 
 ROW = re.compile(r"^\| `([^`]+)` \| .+ \| .+ \|$", re.MULTILINE)
 WORDS = re.compile(r"[a-z]+(_[a-z]+)+")
@@ -35,7 +35,7 @@ def rules(scope):
 def faults(repo):
     """Public text constants of adapters that read like the id of a rule."""
     found = set()
-    for path in (repo / "mtgpt" / "ingest").glob("*.py"):
+    for path in (repo / "mtgpt" / "ingest").rglob("*.py"):
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             if (
                 isinstance(node, ast.Assign)
@@ -58,7 +58,7 @@ def test_every_rule_of_a_row_is_listed_once_and_no_other(repo, listed):
 def test_every_rule_of_a_batch_is_listed(repo, readme):
     text = readme.split("## Rules on a whole batch")[1].split("## Rules on a row")[0]
     # What the lake itself holds a batch for begins with the rule's name, as in f"scale_jump: {number} of …".
-    lake = "".join(path.read_text(encoding="utf-8") for path in (repo / "mtgpt" / "lake").glob("*.py"))
+    lake = "".join(path.read_text(encoding="utf-8") for path in (repo / "mtgpt" / "lake").rglob("*.py"))
     own = set(re.findall(r'f"([a-z]+_[a-z]+): \{', lake))
     assert "scale_jump" in own
     assert set(ROW.findall(text)) == {rule.id for rule in rules("batch")} | own

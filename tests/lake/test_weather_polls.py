@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from mtgpt.ingest.open_meteo import OpenMeteoAdapter
+from mtgpt.ingest.feeds.weather.open_meteo import OpenMeteoAdapter
 
 if TYPE_CHECKING:
     from pathlib import Path

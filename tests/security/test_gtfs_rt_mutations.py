@@ -13,9 +13,9 @@ import pytest
 from mtgpt.contracts.registry import contract
 from mtgpt.contracts.verdict import judge
 from mtgpt.errors import FeedError, SourceRefused, SourceUnavailable
-from mtgpt.ingest.gtfs_rt_message import read_message
+from mtgpt.ingest.feeds.gtfs_rt.message import read_message
 from mtgpt.ingest.manifest import CityManifest
-from mtgpt.ingest.pull import Limits
+from mtgpt.ingest.pull.pull import Limits
 from mtgpt.lake.intake import ingest_city
 from mtgpt.lake.lake import Lake
 from mtgpt.lake.replay import replay

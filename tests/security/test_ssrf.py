@@ -1,6 +1,6 @@
 """Seventeen spellings of addresses that are nobody's feed, redirects to them, names that change: no canary hears a thing.
 
-What a single pull refuses is in tests/ingest/test_address.py; here the whole road is taken, from a manifest to the lake.
+What a single pull refuses is in tests/ingest/pull/test_address.py; here the whole road is taken, from a manifest to the lake.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from mtgpt.errors import ManifestError, SourceRefused, SourceUnavailable
 from mtgpt.ingest.manifest import load_manifest
 from mtgpt.lake.intake import ingest_city
 from mtgpt.lake.lake import Lake
-from mtgpt.lake.watch import Watch
+from mtgpt.lake.watch.watch import Watch
 from mtgpt.settings import Settings
 from tests.ingest.http_feed import a_source, answer, feed_server, fetch
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from mtgpt.lake.lake import Lake
-from mtgpt.lake.watch import Watch
+from mtgpt.lake.watch.watch import Watch
 from mtgpt.settings import Settings
 from tests.ingest.http_feed import Feed, answer, feed_server
 from tests.lake.conftest import City
@@ -119,7 +119,7 @@ def test_a_good_feed_is_asked_within_a_second_of_its_time_beside_six_bad_ones(ci
 
 
 def test_a_feed_that_fails_five_times_rests_and_then_gets_one_try(city: City, feed: Feed) -> None:
-    from mtgpt.ingest.breaker import Breaker
+    from mtgpt.ingest.pull.breaker import Breaker
 
     good = observations(city.write("raw.csv")).read_bytes()
     feed.serve("/a", b"no", 503)

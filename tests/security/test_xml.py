@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from mtgpt.errors import FeedError, MTGPTError, SourceRefused
-from mtgpt.ingest.xml_stream import XmlCaps, records
+from mtgpt.ingest.guard.xml_stream import XmlCaps, records
 from tests.ingest.feed_files import read
 
 MOST_SECONDS = 1.0

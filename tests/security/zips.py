@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mtgpt.errors import MTGPTError
-from mtgpt.ingest.archive import checked_zip, expanded, open_guarded, open_member, zip_folder, zip_members
+from mtgpt.ingest.guard.archive import checked_zip, expanded, open_guarded, open_member, zip_folder, zip_members
 from mtgpt.ingest.manifest import CityManifest
 from mtgpt.lake.intake import ingest_city
 from mtgpt.lake.lake import Lake

@@ -1,0 +1,1 @@
+"""Grids of time by sensor, the format of published research sets, and long tables."""

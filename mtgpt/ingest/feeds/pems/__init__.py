@@ -1,0 +1,1 @@
+"""Caltrans PeMS."""

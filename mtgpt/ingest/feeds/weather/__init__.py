@@ -1,0 +1,1 @@
+"""Weather reports and archives."""

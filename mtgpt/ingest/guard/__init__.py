@@ -1,0 +1,1 @@
+"""Reading hostile bytes: archives, XML, JSON and text behind caps."""

@@ -1,0 +1,1 @@
+"""Fetching raw files from disks and servers that are not trusted."""

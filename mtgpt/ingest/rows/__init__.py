@@ -1,0 +1,1 @@
+"""What many feeds have in common on their way to contract rows: places, times, units, marks."""

@@ -1,0 +1,1 @@
+"""Values that keep every rule and are wrong all the same."""
