@@ -57,12 +57,13 @@ def test_a_time_that_cannot_be_read_stays_null_in_the_middle_of_a_repeated_hour(
 @pytest.mark.parametrize("zone", ZONES)
 @given(start=st.datetimes(datetime(2000, 1, 1), datetime(2030, 1, 1)), minutes=st.sampled_from([15, 60]))
 def test_an_ordered_local_clock_comes_back_as_the_utc_clock_that_wrote_it(zone: str, start: datetime, minutes: int):
+    # Lord Howe goes back by half an hour, which an hourly clock steps over.
+    minutes = 15 if zone == "Australia/Lord_Howe" else minutes
     first = start.replace(second=0, microsecond=0, minute=0, tzinfo=UTC)
     written = [first + timedelta(minutes=minutes * step) for step in range(3 * 24)]
     local = pl.Series([one.astimezone(ZoneInfo(zone)).replace(tzinfo=None) for one in written], dtype=pl.Datetime("us"))
     # Where a feed has readings of the second pass only, nothing in it tells.
     assume(written[0].astimezone(ZoneInfo(zone)).fold == 0)
-    assume(minutes < 30 or zone != "Australia/Lord_Howe")
     assert clock_to_utc(local, zone).to_list() == written
 
 
