@@ -61,10 +61,10 @@ class TrainConfig:
     aggregate_share: float = 0.0
     keep_spots: float = 0.5
     lora_rank: int = 0
-    conceal_share: float = 0.15
+    conceal_share: float = 0.25
     silent_spots: float = 0.1
     missing_steps: float = 0.1
-    fill_weight: float = 0.15
+    fill_weight: float = 0.3
     conceal_every: int = 250
     forget_covariates: float = 0.1
     train_share: float = 0.6
