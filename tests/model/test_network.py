@@ -24,7 +24,7 @@ def tiny(seed: int = 0, **changes) -> MTGPT:
 def inputs(batch: int = 2, context: int = 1, series: int = 7, seed: int = 0) -> dict[str, torch.Tensor]:
     g = torch.Generator().manual_seed(seed)
     return {
-        "features": torch.randn(batch, context, series, 140, generator=g),
+        "features": torch.randn(batch, context, series, 125, generator=g),
         "calendar": torch.randn(batch, context, 27, generator=g),
         "anchors": torch.randn(batch, context, series, 12, 3, generator=g),
         "log_error": torch.randn(batch, context, series, 12, 3, generator=g),
@@ -46,8 +46,8 @@ def test_untrained_the_forecast_lies_between_the_anchors():
 def holes(batch: int = 2, context: int = 1, series: int = 7, seed: int = 1) -> dict[str, torch.Tensor]:
     g = torch.Generator().manual_seed(seed)
     return {
-        "gap_anchors": torch.randn(batch, context, series, 12, 4, generator=g),
-        "gap_log_error": torch.randn(batch, context, series, 12, 4, generator=g),
+        "gap_anchors": torch.randn(batch, context, series, 12, 3, generator=g),
+        "gap_log_error": torch.randn(batch, context, series, 12, 3, generator=g),
         "gap_spread": torch.rand(batch, context, series, 12, generator=g),
     }
 

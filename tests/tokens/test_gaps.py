@@ -61,7 +61,7 @@ def test_only_the_anchors_of_filling_look_past_the_cut(panel):
     assert np.array_equal(tokens.features, others.features)
     assert np.array_equal(tokens.anchors, others.anchors)
     assert not np.array_equal(inside.anchors[0, 2], other.anchors[0, 2])
-    assert inside.anchors.shape == (1, panel.n_series, P, 4)
+    assert inside.anchors.shape == (1, panel.n_series, P, 3)
     assert inside.log_error.shape == inside.anchors.shape
     assert inside.spread.shape == (1, panel.n_series, P)
 
